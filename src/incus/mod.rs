@@ -1,0 +1,1 @@
+//! The Incus API: requests, operations, events, waits. Knows nothing of Terraform.

@@ -1,0 +1,8 @@
+//! Compartments on Incus, declared for OpenTofu and Terraform.
+//!
+//! `plugin` speaks the plugin protocol and knows nothing of Incus; `incus` speaks the Incus API and knows
+//! nothing of Terraform; `resources` is where the two meet. See `docs/architecture.md`.
+
+pub mod incus;
+pub mod plugin;
+pub mod resources;

@@ -1,0 +1,1 @@
+//! The plugin protocol: handshake, mutual TLS, values, schema, planner. Knows nothing of Incus.

@@ -1,0 +1,1 @@
+//! One noun each: model and schema, plan rules, create, read, update, delete.
