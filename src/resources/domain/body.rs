@@ -92,39 +92,48 @@ impl Domain {
     /// Writes `eth0` and `root` into the `default` profile; returns whether anything changed.
     pub(super) fn apply_profile(&self, profile: &mut Profile, pool: &str, filtering: Filtering) -> bool {
         let before = profile.devices.clone();
+        let size = profile.devices.get("root").and_then(|root| root.get("size")).cloned();
         profile.devices.extend(self.devices(pool, filtering));
+        if let (Some(root), Some(size)) = (profile.devices.get_mut("root"), size) {
+            root.insert("size".to_owned(), size);
+        }
         before != profile.devices
     }
 
     fn devices(&self, pool: &str, filtering: Filtering) -> Devices {
-        let device = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-        };
-        let mut eth0 = device(&[("type", "nic"), ("network", &self.bridge), ("name", "eth0")]);
-        if self.nic_filtering {
+        let mut devices = bare_devices(&self.bridge);
+        if let (Some(eth0), true) = (devices.get_mut("eth0"), self.nic_filtering) {
             eth0.extend(device(&[("security.mac_filtering", "true"), ("security.ipv4_filtering", "true")]));
             if filtering == Filtering::WithIpv6 {
                 eth0.extend(device(&[("security.ipv6_filtering", "true")]));
             }
         }
-        let root = device(&[("type", "disk"), ("path", "/"), ("pool", pool)]);
-        [("eth0".to_owned(), eth0), ("root".to_owned(), root)].into()
+        if let Some(root) = devices.get_mut("root") {
+            root.extend(device(&[("pool", pool)]));
+        }
+        devices
     }
+}
 
-    /// Which devices of the `default` profile are not as the domain has them.
-    pub(super) fn changed_devices(&self, profile: &Profile) -> Vec<&'static str> {
-        let shape = |device: &BTreeMap<String, String>| {
-            let mut shape = device.clone();
-            // Shown by `storage_pool` and `nic_filtering`; a root size is an instance's or the operator's.
-            shape.retain(|key, _| !matches!(key.as_str(), "pool" | "size") && !key.starts_with("security."));
-            shape
-        };
-        let wanted = self.devices("", Filtering::WithoutIpv6);
-        ["eth0", "root"]
-            .into_iter()
-            .filter(|name| profile.devices.get(*name).map(shape) != wanted.get(*name).map(shape))
-            .collect()
-    }
+fn device(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn bare_devices(bridge: &str) -> Devices {
+    let eth0 = device(&[("type", "nic"), ("network", bridge), ("name", "eth0")]);
+    [("eth0".to_owned(), eth0), ("root".to_owned(), device(&[("type", "disk"), ("path", "/")]))].into()
+}
+
+/// Which devices of a `default` profile are not as a domain has them.
+pub(super) fn changed_devices(bridge: &str, profile: &Profile) -> Vec<&'static str> {
+    let shape = |device: &BTreeMap<String, String>| {
+        let mut shape = device.clone();
+        // Shown by `storage_pool` and `nic_filtering`; a root size is the operator's.
+        shape.retain(|key, _| !matches!(key.as_str(), "pool" | "size") && !key.starts_with("security."));
+        shape
+    };
+    let wanted = bare_devices(bridge);
+    ["eth0", "root"].into_iter().filter(|name| profile.devices.get(*name).map(shape) != wanted.get(*name).cloned()).collect()
 }
 
 /// Whether instances can start with IPv6 filtering: it needs `br_netfilter` on the Incus host.
@@ -196,8 +205,8 @@ mod tests {
     fn a_changed_device_of_the_profile_is_named() {
         let mut profile = Profile::default();
         domain().apply_profile(&mut profile, "default", Filtering::WithoutIpv6);
-        assert!(domain().changed_devices(&profile).is_empty());
+        assert!(changed_devices("net-pro", &profile).is_empty());
         profile.devices.get_mut("eth0").unwrap().insert("network".into(), "net-other".into());
-        assert_eq!(domain().changed_devices(&profile), ["eth0"]);
+        assert_eq!(changed_devices("net-pro", &profile), ["eth0"]);
     }
 }

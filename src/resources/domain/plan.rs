@@ -9,6 +9,8 @@ const DERIVED: [&str; 5] = ["subnet", "subnet_id", "gateway", "static_range", "d
 
 /// Private state: the subnet the domain was given, so that drift of the bridge is seen against it.
 pub(super) const SUBNET: &str = "subnet";
+/// Private state: the pool of the domain's root disks, likewise.
+pub(super) const POOL: &str = "storage_pool";
 
 pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
     if matches!(plan.action, Action::Destroy) {
@@ -22,6 +24,9 @@ pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
         plan.set("bridge", session.bridge(&name));
     }
     plan.set("profile", "default");
+    if let (true, Some(pool)) = (plan.config.get("storage_pool").is_null(), plan.private.get(POOL).map(str::to_owned)) {
+        plan.set("storage_pool", pool);
+    }
     match subnet(session.addressing(), plan) {
         Ok(Wanted::Known(subnet, id)) => {
             plan.set("subnet", subnet.to_string());
