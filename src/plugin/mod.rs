@@ -1,1 +1,21 @@
 //! The plugin protocol: handshake, mutual TLS, values, schema, planner. Knows nothing of Incus.
+
+mod diagnostic;
+mod number;
+mod path;
+mod plan;
+mod private;
+mod provider;
+mod resource;
+mod schema;
+mod value;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use number::Number;
+pub use path::{Path, Step};
+pub use plan::{Action, Plan};
+pub use private::Private;
+pub use provider::Provider;
+pub use resource::{Call, Create, Failure, Resource, Stored, Update};
+pub use schema::{Attribute, Check, Problem, Same, Schema, Type};
+pub use value::{DecodeError, Value};
