@@ -1,16 +1,24 @@
 //! The plugin protocol: handshake, mutual TLS, values, schema, planner. Knows nothing of Incus.
 
 mod diagnostic;
+mod msgpack;
 mod number;
 mod path;
 mod plan;
+mod planner;
 mod private;
 mod provider;
 mod resource;
 mod schema;
+mod schema_problems;
+mod settle;
+mod type_json;
 mod value;
+#[doc(hidden)]
+pub mod wire;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use msgpack::{WireError, decode as from_msgpack, encode as to_msgpack};
 pub use number::Number;
 pub use path::{Path, Step};
 pub use plan::{Action, Plan};

@@ -19,6 +19,8 @@ pub enum Type {
     List(Box<Type>),
     /// Elements without order or paths.
     Set(Box<Type>),
+    /// Elements in order, each with its type; only inside a dynamic value.
+    Tuple(Vec<Type>),
     /// Elements by key.
     Map(Box<Type>),
     /// Named members, each with its type.
