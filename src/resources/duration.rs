@@ -13,7 +13,9 @@ pub fn parse(text: &str) -> Result<Duration, Problem> {
     let problem = || {
         Problem::new(
             "Invalid duration",
-            format!("\"{text}\" is not a duration. Write a number with its unit, such as \"90s\", \"20m\" or \"1h30m\"."),
+            format!(
+                "\"{text}\" is not a duration. Write a number with its unit, such as \"90s\", \"20m\" or \"1h30m\"."
+            ),
         )
     };
     if text == "0" {

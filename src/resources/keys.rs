@@ -9,7 +9,9 @@ use crate::plugin::{Diagnostics, Path, Value};
 pub type Own = (&'static str, &'static str);
 
 fn owner(key: &str, own: &[Own]) -> Option<&'static str> {
-    own.iter().find(|(name, _)| *name == key || (name.ends_with('.') && key.starts_with(name))).map(|(_, attribute)| *attribute)
+    own.iter()
+        .find(|(name, _)| *name == key || (name.ends_with('.') && key.starts_with(name)))
+        .map(|(_, attribute)| *attribute)
 }
 
 /// What belongs into `config`: neither the server's own keys and our marks, nor those with an attribute.
@@ -36,7 +38,9 @@ pub fn refused(map: &Value, path: &Path, own: &[Own], problems: &mut Diagnostics
             problems.error(
                 at,
                 "Reserved key",
-                format!("`{key}` is written by Incus or by this provider. Remove it; for keys of your own use `user.`."),
+                format!(
+                    "`{key}` is written by Incus or by this provider. Remove it; for keys of your own use `user.`."
+                ),
             );
         } else if map.get(key).is_null() {
             problems.error(at, "Key without a value", format!("`{key}` is null. Remove it, or write \"\"."));
@@ -69,7 +73,11 @@ pub fn strings(map: &Value) -> BTreeMap<String, String> {
 /// Devices as an attribute: none is null, unless `prior` was empty rather than null.
 #[must_use]
 pub fn devices_like_prior(prior: &Value, devices: BTreeMap<String, BTreeMap<String, String>>) -> Value {
-    if devices.is_empty() && !prior.as_map().is_some_and(BTreeMap::is_empty) { Value::Null } else { Value::from(devices) }
+    if devices.is_empty() && !prior.as_map().is_some_and(BTreeMap::is_empty) {
+        Value::Null
+    } else {
+        Value::from(devices)
+    }
 }
 
 /// Refuses devices without a `type`: Incus' own message does not name the device.
@@ -131,7 +139,14 @@ mod tests {
 
     #[test]
     fn only_the_users_keys_are_visible() {
-        let all = map(&["limits.cpu", "volatile.x", "user.anklume.image", "boot.autostart", "cloud-init.user-data", "user.mine"]);
+        let all = map(&[
+            "limits.cpu",
+            "volatile.x",
+            "user.anklume.image",
+            "boot.autostart",
+            "cloud-init.user-data",
+            "user.mine",
+        ]);
         assert_eq!(visible(&all, OWN), map(&["limits.cpu", "user.mine"]));
     }
 

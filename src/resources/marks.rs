@@ -55,7 +55,9 @@ pub fn fingerprint(owner: &str, kind: &str, id: &str, config: &Value, secret: &[
         text(&mut hash, part);
     }
     if let Some(attributes) = config.as_map() {
-        for (name, value) in attributes.iter().filter(|(name, value)| !value.is_null() && !secret.contains(&name.as_str())) {
+        for (name, value) in
+            attributes.iter().filter(|(name, value)| !value.is_null() && !secret.contains(&name.as_str()))
+        {
             text(&mut hash, name);
             feed(&mut hash, value);
         }
@@ -110,7 +112,9 @@ fn feed(hash: &mut Sha256, value: &Value) {
     match value {
         Value::Null | Value::Unknown => text(hash, "null"),
         Value::Bool(flag) => text(hash, if *flag { "true" } else { "false" }),
-        Value::Number(_) => text(hash, &value.decode::<serde_json::Value>().map(|json| json.to_string()).unwrap_or_default()),
+        Value::Number(_) => {
+            text(hash, &value.decode::<serde_json::Value>().map(|json| json.to_string()).unwrap_or_default())
+        }
         Value::String(string) => {
             hash.update(b"s");
             text(hash, string);

@@ -2,7 +2,7 @@
 
 mod domain;
 mod duration;
-mod instance;
+// mod instance;
 mod keys;
 mod marks;
 mod name;

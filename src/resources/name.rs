@@ -26,7 +26,9 @@ pub fn domain(value: &Value) -> Result<(), Problem> {
     if !ends || !bytes.iter().all(|byte| plain(*byte) || *byte == b'-') {
         return Err(Problem::new(
             "Invalid domain name",
-            format!("\"{name}\" is not a domain name. Use lower-case letters, digits and `-`, with a letter or digit first and last."),
+            format!(
+                "\"{name}\" is not a domain name. Use lower-case letters, digits and `-`, with a letter or digit first and last."
+            ),
         ));
     }
     if bytes.len() > DOMAIN_MAX {
@@ -123,6 +125,8 @@ mod tests {
 
     #[test]
     fn unknown_is_never_a_problem() {
-        assert!(domain(&Value::Unknown).is_ok() && instance(&Value::Unknown).is_ok() && profile(&Value::Unknown).is_ok());
+        assert!(
+            domain(&Value::Unknown).is_ok() && instance(&Value::Unknown).is_ok() && profile(&Value::Unknown).is_ok()
+        );
     }
 }

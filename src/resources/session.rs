@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::domain::Addressing;
 use super::refusal;
-use crate::incus::{self, Client, remote};
+use crate::incus::{Client, remote};
 use crate::plugin::{Action, Diagnostics, Path, Plan, Problem};
 
 /// Where an image comes from.
@@ -39,7 +39,7 @@ pub struct ImageServer {
 }
 
 /// The provider block, read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Where Incus is.
     pub remote: remote::Settings,
@@ -87,7 +87,12 @@ impl Session {
     /// Where Incus is cannot be told, or it does not let us in.
     pub async fn client(&self) -> Result<&Client, Diagnostics> {
         self.client
-            .get_or_try_init(|| async { incus::connect(&self.options.remote).await.map_err(|error| refusal::unreachable(&error).into()) })
+            .get_or_try_init(|| async {
+                let environment = remote::Environment::of_process();
+                remote::resolve(&self.options.remote, &environment)
+                    .map(Client::for_target)
+                    .map_err(|error| refusal::unresolved(&error).into())
+            })
             .await
     }
 

@@ -11,7 +11,9 @@ use crate::plugin::{Attribute, Call, Value};
 /// The attribute `timeouts`, in Go durations.
 #[must_use]
 pub fn attribute() -> Attribute {
-    let step = |name: &'static str, what: &'static str| Attribute::string(name).optional().check(duration::check).describe(what);
+    let step = |name: &'static str, what: &'static str| {
+        Attribute::string(name).optional().check(duration::check).describe(what)
+    };
     Attribute::single(
         "timeouts",
         vec![
@@ -28,6 +30,7 @@ pub fn attribute() -> Attribute {
 /// The limit of one call: `timeouts.<step>` of `values`, else `default`; and the stop of the call.
 #[must_use]
 pub fn wait(call: &Call, values: &Value, step: &str, default: Duration) -> Wait {
-    let limit = values.get("timeouts").get(step).as_str().and_then(|text| duration::parse(text).ok()).unwrap_or(default);
+    let limit =
+        values.get("timeouts").get(step).as_str().and_then(|text| duration::parse(text).ok()).unwrap_or(default);
     Wait { deadline: Some(Instant::now() + limit), stop: call.stop.clone() }
 }

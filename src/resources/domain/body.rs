@@ -133,7 +133,10 @@ pub(super) fn changed_devices(bridge: &str, profile: &Profile) -> Vec<&'static s
         shape
     };
     let wanted = bare_devices(bridge);
-    ["eth0", "root"].into_iter().filter(|name| profile.devices.get(*name).map(shape) != wanted.get(*name).cloned()).collect()
+    ["eth0", "root"]
+        .into_iter()
+        .filter(|name| profile.devices.get(*name).map(shape) != wanted.get(*name).cloned())
+        .collect()
 }
 
 /// Whether instances can start with IPv6 filtering: it needs `br_netfilter` on the Incus host.

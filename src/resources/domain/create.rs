@@ -5,7 +5,10 @@ use super::neighbours;
 use super::state::{Pieces, found};
 use super::subnet::{self, Subnet, Taken};
 use super::{KIND, LIMIT, failed};
-use crate::incus::{self, Client, Endpoint, Wait, network, network::Network, profile, profile::Profile, project, project::Project, storage};
+use crate::incus::{
+    self, Client, Endpoint, Wait, network, network::Network, profile, profile::Profile, project, project::Project,
+    storage,
+};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::Session;
@@ -81,8 +84,10 @@ pub(super) async fn pool(client: &Client, wanted: Option<&str>) -> Result<String
         .map_err(|error| refusal::at(Path::from("storage_pool"), "Unable to list storage pools", &error))?
         .value;
     let names: Vec<_> = pools.iter().map(|pool| pool.name.as_str()).collect();
-    let list = if names.is_empty() { "none; make one with `incus storage create`".to_owned() } else { names.join(", ") };
-    let problem = |detail: String| Diagnostic::error(Path::from("storage_pool"), "Unable to choose a storage pool", detail);
+    let list =
+        if names.is_empty() { "none; make one with `incus storage create`".to_owned() } else { names.join(", ") };
+    let problem =
+        |detail: String| Diagnostic::error(Path::from("storage_pool"), "Unable to choose a storage pool", detail);
     match (wanted, names.as_slice()) {
         (Some(wanted), names) if names.contains(&wanted) => Ok(wanted.to_owned()),
         (Some(wanted), _) => Err(problem(format!("There is no storage pool \"{wanted}\". There are: {list}."))),
@@ -94,7 +99,9 @@ pub(super) async fn pool(client: &Client, wanted: Option<&str>) -> Result<String
 /// Whether the instances of this server can have IPv6 filtering; known only where the server is this machine.
 pub(super) fn filtering(client: &Client) -> Filtering {
     let local = matches!(client.endpoint(), Endpoint::Unix(_));
-    let on = || std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-ip6tables").is_ok_and(|text| text.trim() == "1");
+    let on = || {
+        std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-ip6tables").is_ok_and(|text| text.trim() == "1")
+    };
     if local && on() { Filtering::WithIpv6 } else { Filtering::WithoutIpv6 }
 }
 
@@ -120,14 +127,19 @@ pub(super) struct Maker<'a> {
 
 impl Maker<'_> {
     /// Makes the bridge, in the subnet that is asked for or in the lowest free one. One that is there already is ours.
-    pub(super) async fn bridge(&self, session: &Session, there: Option<&Network>) -> Result<(Subnet, Option<u8>), Failure> {
+    pub(super) async fn bridge(
+        &self,
+        session: &Session,
+        there: Option<&Network>,
+    ) -> Result<(Subnet, Option<u8>), Failure> {
         let Self { client, domain, .. } = *self;
         let zones = session.addressing();
         let failure = |error: &incus::Error| Failure::from(failed("create", &domain.name, error));
         let wanted = domain.subnet.as_deref().and_then(|text| Subnet::parse(text).ok());
         let number = |subnet: Subnet| domain.subnet_id.or_else(|| zones.id_of(domain.trust(), subnet));
         if let Some(there) = there {
-            let kept = wanted.or_else(|| there.config.get("ipv4.address").and_then(|address| Subnet::of_bridge(address)));
+            let kept =
+                wanted.or_else(|| there.config.get("ipv4.address").and_then(|address| Subnet::of_bridge(address)));
             if let Some(subnet) = kept {
                 self.rewrite_bridge(subnet).await.map_err(|error| failure(&error))?;
                 return Ok((subnet, number(subnet)));
@@ -164,7 +176,9 @@ impl Maker<'_> {
         let own = self.domain.bridge.as_str();
         let networks = self.client.get::<Vec<Network>>(network::list()).await?.value;
         let others = neighbours::managed(&networks, own);
-        let Some(rival) = subnet::overlap(subnet, &others).filter(|other| other.holder.as_str() < own) else { return Ok(None) };
+        let Some(rival) = subnet::overlap(subnet, &others).filter(|other| other.holder.as_str() < own) else {
+            return Ok(None);
+        };
         self.client.run(network::delete(own), self.wait).await?;
         Ok(Some(rival.clone()))
     }
@@ -173,7 +187,12 @@ impl Maker<'_> {
         let mut network = Network::default();
         self.domain.apply_network(&mut network, subnet);
         self.marks.write(&mut network.config);
-        network::Create { name: self.domain.bridge.clone(), description: network.description, kind: "bridge".to_owned(), config: network.config }
+        network::Create {
+            name: self.domain.bridge.clone(),
+            description: network.description,
+            kind: "bridge".to_owned(),
+            config: network.config,
+        }
     }
 
     async fn rewrite_bridge(&self, subnet: Subnet) -> Result<(), incus::Error> {
@@ -197,7 +216,11 @@ impl Maker<'_> {
         }
         let mut project = Project { config: Domain::features(), ..Project::default() };
         write(&mut project);
-        let body = project::Create { name: self.domain.project.clone(), description: project.description, config: project.config };
+        let body = project::Create {
+            name: self.domain.project.clone(),
+            description: project.description,
+            config: project.config,
+        };
         self.client.run(project::create(&body), self.wait).await.map(|_| ())
     }
 

@@ -70,17 +70,27 @@ async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: 
         let cached = match held {
             // An image that Incus fetched by itself for an instance of an imported project.
             Held::Image(fingerprint) => {
-                client.get::<image::Image>(image::get(fingerprint).project(project)).await.map_err(|error| failure(&error))?.value.cached
+                client
+                    .get::<image::Image>(image::get(project, fingerprint))
+                    .await
+                    .map_err(|error| failure(&error))?
+                    .value
+                    .cached
             }
             _ => false,
         };
         holds.push((path, held, cached));
     }
     if let (false, Some(_)) = (force, holds.iter().find(|(_, _, cached)| !cached)) {
-        let list: Vec<_> = holds.iter().filter(|(_, _, cached)| !cached).map(|(path, ..)| format!("    {}", keys::short_user(path))).collect();
+        let list: Vec<_> = holds
+            .iter()
+            .filter(|(_, _, cached)| !cached)
+            .map(|(path, ..)| format!("    {}", keys::short_user(path)))
+            .collect();
         return Err(not_empty(name, &list).into());
     }
-    let protected = if force { protected(client, project, &holds).await.map_err(|error| failure(&error))? } else { Vec::new() };
+    let protected =
+        if force { protected(client, project, &holds).await.map_err(|error| failure(&error))? } else { Vec::new() };
     if !protected.is_empty() {
         return Err(Diagnostic::error(
             Path::from("force_destroy"),
@@ -113,14 +123,18 @@ async fn remove(client: &Client, project: &str, held: &Held<'_>, wait: &Wait) ->
         }
         Held::Profile(name) => profile::delete(project, name),
         Held::Volume { pool, name } => storage::delete_volume(project, pool, name),
-        Held::Image(fingerprint) => image::delete(fingerprint).project(project),
+        Held::Image(fingerprint) => image::delete(project, fingerprint),
         Held::Other(_) => return Ok(()),
     };
     gone(client.run(request, wait).await)
 }
 
 /// The protected instances and volumes, a line each.
-async fn protected(client: &Client, project: &str, holds: &[(&String, Held<'_>, bool)]) -> Result<Vec<String>, incus::Error> {
+async fn protected(
+    client: &Client,
+    project: &str,
+    holds: &[(&String, Held<'_>, bool)],
+) -> Result<Vec<String>, incus::Error> {
     let mut lines = Vec::new();
     let mut volumes: BTreeMap<&str, Vec<storage::Volume>> = BTreeMap::new();
     for (_, held, _) in holds {
@@ -133,7 +147,8 @@ async fn protected(client: &Client, project: &str, holds: &[(&String, Held<'_>, 
             }
             Held::Volume { pool, name } => {
                 if !volumes.contains_key(pool) {
-                    volumes.insert(pool, client.get::<Vec<storage::Volume>>(storage::volumes(project, pool)).await?.value);
+                    volumes
+                        .insert(pool, client.get::<Vec<storage::Volume>>(storage::volumes(project, pool)).await?.value);
                 }
                 let is_protected = |volume: &&storage::Volume| {
                     volume.name == *name && marks::read_stored(&volume.config, "delete_protection") == Some("true")
@@ -167,7 +182,10 @@ mod tests {
     fn what_a_project_holds_is_read_from_the_paths() {
         assert_eq!(held("/1.0/profiles/default?project=pro"), None);
         assert_eq!(held("/1.0/instances/web?project=pro"), Some(Held::Instance("web")));
-        assert_eq!(held("/1.0/storage-pools/p/volumes/custom/v?project=pro"), Some(Held::Volume { pool: "p", name: "v" }));
+        assert_eq!(
+            held("/1.0/storage-pools/p/volumes/custom/v?project=pro"),
+            Some(Held::Volume { pool: "p", name: "v" })
+        );
         assert_eq!(held("/1.0/networks/x"), Some(Held::Other("/1.0/networks/x")));
     }
 }

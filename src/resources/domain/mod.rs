@@ -18,7 +18,9 @@ use self::state::Pieces;
 use super::session::Session;
 use super::{marks, refusal};
 use crate::incus;
-use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Resource, Schema, Stored, Update, Value};
+use crate::plugin::{
+    Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Resource, Schema, Stored, Update, Value,
+};
 
 pub use self::subnet::Addressing;
 
@@ -72,15 +74,24 @@ impl Resource<Session> for Domain {
     }
 
     async fn import(&self, session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
-        super::name::domain(&Value::from(id))
-            .map_err(|problem| Diagnostic::error(Path::root(), "Invalid import id", format!("Write the name of the domain. {}", problem.detail)))?;
+        super::name::domain(&Value::from(id)).map_err(|problem| {
+            Diagnostic::error(
+                Path::root(),
+                "Invalid import id",
+                format!("Write the name of the domain. {}", problem.detail),
+            )
+        })?;
         let client = session.client().await?;
         let pieces = Pieces::fetch(client, session, id).await.map_err(|error| failed("import", id, &error))?;
         let (Some(project), Some(_)) = (&pieces.project, &pieces.network) else {
             return Err(Diagnostic::error(
                 Path::root(),
                 "Unable to import domain: it does not exist",
-                format!("A domain \"{id}\" is the project `{}` and the bridge `{}`. One of them is missing.", session.project(id), session.bridge(id)),
+                format!(
+                    "A domain \"{id}\" is the project `{}` and the bridge `{}`. One of them is missing.",
+                    session.project(id),
+                    session.bridge(id)
+                ),
             )
             .into());
         };

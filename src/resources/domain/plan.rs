@@ -50,7 +50,9 @@ enum Wanted {
 }
 
 fn subnet(addressing: Addressing, plan: &Plan<'_>) -> Result<Wanted, Problem> {
-    let Some(trust) = plan.planned.get("trust_level").as_str().and_then(Trust::parse) else { return Ok(Wanted::Unknown) };
+    let Some(trust) = plan.planned.get("trust_level").as_str().and_then(Trust::parse) else {
+        return Ok(Wanted::Unknown);
+    };
     let octet = |value: &Value| value.as_i64().and_then(|id| u8::try_from(id).ok());
     let configured = plan.config.get("subnet");
     if configured.is_unknown() || plan.config.get("subnet_id").is_unknown() {
@@ -61,7 +63,11 @@ fn subnet(addressing: Addressing, plan: &Plan<'_>) -> Result<Wanted, Problem> {
     let unchanged_id = !plan.prior.is_null() && !plan.changed("subnet_id");
     if let Some(subnet) = configured.as_str() {
         let subnet = Subnet::parse(subnet)?;
-        let id = if kept == Some(subnet) && !moved { octet(plan.prior.get("subnet_id")) } else { addressing.id_of(trust, subnet) };
+        let id = if kept == Some(subnet) && !moved {
+            octet(plan.prior.get("subnet_id"))
+        } else {
+            addressing.id_of(trust, subnet)
+        };
         return Ok(Wanted::Known(subnet, id));
     }
     // A change of `addressing` never touches a domain that exists.

@@ -94,7 +94,10 @@ fn trust_level(value: &Value) -> Result<(), Problem> {
     match value.as_str() {
         Some(text) if Trust::parse(text).is_none() => {
             let all: Vec<_> = Trust::ALL.iter().map(|level| format!("\"{}\"", level.as_str())).collect();
-            Err(Problem::new("Unknown trust level", format!("\"{text}\" is not a trust level. Use one of {}.", all.join(", "))))
+            Err(Problem::new(
+                "Unknown trust level",
+                format!("\"{text}\" is not a trust level. Use one of {}.", all.join(", ")),
+            ))
         }
         _ => Ok(()),
     }
@@ -104,7 +107,10 @@ fn subnet_id(value: &Value) -> Result<(), Problem> {
     if value.as_i64().is_some_and(|id| (0..=254).contains(&id)) || !value.is_known() {
         return Ok(());
     }
-    Err(Problem::new("Subnet number out of range", "`subnet_id` is the third octet of the subnet: a whole number from 0 to 254."))
+    Err(Problem::new(
+        "Subnet number out of range",
+        "`subnet_id` is the third octet of the subnet: a whole number from 0 to 254.",
+    ))
 }
 
 fn subnet(value: &Value) -> Result<(), Problem> {
@@ -113,10 +119,14 @@ fn subnet(value: &Value) -> Result<(), Problem> {
 
 fn ipv6(value: &Value) -> Result<(), Problem> {
     match value.as_str() {
-        Some(text) if !["none", "auto"].contains(&text) && !(text.contains('/') && text.parse::<Ipv6Net>().is_ok()) => Err(Problem::new(
-            "Invalid IPv6 address of a bridge",
-            format!("\"{text}\" is neither `none` nor `auto` nor an address with a prefix length. Write it as \"fd42:1::1/64\"."),
-        )),
+        Some(text) if !["none", "auto"].contains(&text) && !(text.contains('/') && text.parse::<Ipv6Net>().is_ok()) => {
+            Err(Problem::new(
+                "Invalid IPv6 address of a bridge",
+                format!(
+                    "\"{text}\" is neither `none` nor `auto` nor an address with a prefix length. Write it as \"fd42:1::1/64\"."
+                ),
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -6,7 +6,9 @@ use super::body;
 use super::plan::{POOL, SUBNET};
 use super::schema::{NETWORK_KEYS, PROJECT_KEYS};
 use super::subnet::{Subnet, Trust};
-use crate::incus::{self, Client, Request, network, network::Network, profile, profile::Profile, project, project::Project};
+use crate::incus::{
+    self, Client, Request, network, network::Network, profile, profile::Profile, project, project::Project,
+};
 use crate::plugin::{Private, Value};
 use crate::resources::session::Session;
 use crate::resources::{keys, marks};
@@ -76,7 +78,8 @@ impl Pieces {
         let zones = session.addressing();
         let stored = |name: &str| marks::read_stored(&project.config, name);
         let trust = stored("trust_level").and_then(Trust::parse).unwrap_or_else(|| {
-            let zone = actual.and_then(|subnet| Trust::ALL.into_iter().find(|level| zones.id_of(*level, subnet).is_some()));
+            let zone =
+                actual.and_then(|subnet| Trust::ALL.into_iter().find(|level| zones.id_of(*level, subnet).is_some()));
             zone.unwrap_or(Trust::SemiTrusted)
         });
         state.set("trust_level", trust.as_str());
@@ -95,7 +98,9 @@ impl Pieces {
     /// What is remembered beside the state: the subnet and pool that the domain was given.
     pub(super) fn private(&self, mut private: Private, state: &Value) -> Private {
         let marked = self.project.as_ref().and_then(|project| marks::read_stored(&project.config, "subnet"));
-        for (key, value) in [(SUBNET, marked.or(state.get("subnet").as_str())), (POOL, state.get("storage_pool").as_str())] {
+        for (key, value) in
+            [(SUBNET, marked.or(state.get("subnet").as_str())), (POOL, state.get("storage_pool").as_str())]
+        {
             if let (None, Some(value)) = (private.get(key), value) {
                 private.set(key, value);
             }
@@ -115,16 +120,25 @@ pub(super) async fn found<T: DeserializeOwned>(client: &Client, request: Request
 fn network_state(state: &mut Value, network: &Network, prior: &Value) {
     let get = |key: &str| network.config.get(key).map(String::as_str);
     let subnet = get("ipv4.address").and_then(Subnet::of_bridge);
-    state.set("subnet", subnet.map_or_else(|| get("ipv4.address").unwrap_or("none").to_owned(), |subnet| subnet.to_string()));
+    state.set(
+        "subnet",
+        subnet.map_or_else(|| get("ipv4.address").unwrap_or("none").to_owned(), |subnet| subnet.to_string()),
+    );
     state.set("gateway", get("ipv4.address").and_then(|address| address.split('/').next()).unwrap_or("none"));
     state.set("static_range", subnet.map(Subnet::static_range));
-    state.set("dhcp_range", match get("ipv4.dhcp") {
-        Some("false") => "none",
-        _ => get("ipv4.dhcp.ranges").unwrap_or("all"),
-    });
+    state.set(
+        "dhcp_range",
+        match get("ipv4.dhcp") {
+            Some("false") => "none",
+            _ => get("ipv4.dhcp.ranges").unwrap_or("all"),
+        },
+    );
     state.set("nat", get("ipv4.nat").is_some_and(|flag| flag == "true"));
     state.set("ipv6", get("ipv6.address").unwrap_or("none"));
-    state.set("network_config", keys::like_prior(prior.get("network_config"), keys::visible(&network.config, NETWORK_KEYS)));
+    state.set(
+        "network_config",
+        keys::like_prior(prior.get("network_config"), keys::visible(&network.config, NETWORK_KEYS)),
+    );
 }
 
 fn project_state(state: &mut Value, project: &Project, prior: &Value) {
@@ -134,7 +148,8 @@ fn project_state(state: &mut Value, project: &Project, prior: &Value) {
 }
 
 fn profile_state(state: &mut Value, profile: &Profile) {
-    let device = |name: &str, key: &str| profile.devices.get(name).and_then(|device| device.get(key)).map(String::as_str);
+    let device =
+        |name: &str, key: &str| profile.devices.get(name).and_then(|device| device.get(key)).map(String::as_str);
     let on = |key: &str| device("eth0", key) == Some("true");
     state.set("nic_filtering", on("security.mac_filtering") && on("security.ipv4_filtering"));
     if let Some(pool) = device("root", "pool") {
@@ -142,5 +157,8 @@ fn profile_state(state: &mut Value, profile: &Profile) {
     }
     let bridge = state.get("bridge").as_str().unwrap_or_default().to_owned();
     let changed = body::changed_devices(&bridge, profile);
-    state.set("profile", if changed.is_empty() { "default".to_owned() } else { format!("default (changed: {})", changed.join(", ")) });
+    state.set(
+        "profile",
+        if changed.is_empty() { "default".to_owned() } else { format!("default (changed: {})", changed.join(", ")) },
+    );
 }

@@ -255,7 +255,9 @@ mod tests {
     #[test]
     fn a_subnet_is_a_private_24_without_host_bits() {
         assert_eq!(Subnet::parse("192.168.7.0/24").unwrap().gateway().to_string(), "192.168.7.254");
-        for (bad, hint) in [("10.1.2.3/24", "10.1.2.0/24"), ("10.0.0.0/16", "/24"), ("8.8.8.0/24", "private"), ("x", "10.120.3.0/24")] {
+        for (bad, hint) in
+            [("10.1.2.3/24", "10.1.2.0/24"), ("10.0.0.0/16", "/24"), ("8.8.8.0/24", "private"), ("x", "10.120.3.0/24")]
+        {
             assert!(Subnet::parse(bad).unwrap_err().detail.contains(hint), "{bad}");
         }
     }

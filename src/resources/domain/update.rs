@@ -63,10 +63,13 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
 
 /// The marks of what is there; new ones only where a piece has to be made again.
 fn kept_marks(session: &Session, there: &Pieces, input: &Update) -> Marks {
-    let config = there.project.as_ref().map(|project| &project.config).or(there.network.as_ref().map(|network| &network.config));
+    let config =
+        there.project.as_ref().map(|project| &project.config).or(there.network.as_ref().map(|network| &network.config));
     let kept = |key: &str| config.and_then(|config| config.get(key)).cloned();
     let name = input.planned.get("name").as_str().unwrap_or_default();
-    let mut marks = Marks::new(kept(marks::FINGERPRINT).unwrap_or_else(|| marks::fingerprint(session.owner(), KIND, name, &input.config, &[])));
+    let mut marks = Marks::new(
+        kept(marks::FINGERPRINT).unwrap_or_else(|| marks::fingerprint(session.owner(), KIND, name, &input.config, &[])),
+    );
     if let Some(incarnation) = input.private.get("incarnation").filter(|text| !text.is_empty()) {
         marks.incarnation = incarnation.to_owned();
     }
@@ -80,7 +83,11 @@ async fn may_move(client: &Client, domain: &Domain, to: Subnet) -> Result<(), Fa
     if let Some(other) = subnet::overlap(to, &taken) {
         return Err(overlaps(to, other).into());
     }
-    let instances = client.get::<Vec<instance::Instance>>(instance::list(&domain.project)).await.map_err(|error| failure(&error))?.value;
+    let instances = client
+        .get::<Vec<instance::Instance>>(instance::list(&domain.project))
+        .await
+        .map_err(|error| failure(&error))?
+        .value;
     let outside: Vec<_> = instances
         .iter()
         .flat_map(|instance| {

@@ -11,8 +11,11 @@ use serde::Deserialize;
 use super::marks::{self, Found, Marks};
 use super::session::Session;
 use super::{keys, refusal, timeouts};
-use crate::incus::{self, Client, Devices, Wait, profile};
-use crate::plugin::{Action, Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Private, Resource, Schema, Stored, Update, Value};
+use crate::incus::{self, Client, Devices, profile};
+use crate::plugin::{
+    Action, Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Private, Resource, Schema, Stored, Update,
+    Value,
+};
 
 const KIND: &str = "anklume_profile";
 const LIMIT: Duration = Duration::from_secs(120);
@@ -83,7 +86,12 @@ impl Resource<Session> for Profile {
         let mut wanted = profile::Profile::default();
         model.apply(&mut wanted);
         marks.write(&mut wanted.config);
-        let body = profile::Create { name: model.name.clone(), description: wanted.description, config: wanted.config, devices: wanted.devices };
+        let body = profile::Create {
+            name: model.name.clone(),
+            description: wanted.description,
+            config: wanted.config,
+            devices: wanted.devices,
+        };
         let mut warnings = Diagnostics::default();
         match client.run(profile::create(&project, &body), &wait).await {
             Ok(_) => {}
@@ -96,19 +104,30 @@ impl Resource<Session> for Profile {
                     return Err(refusal::taken("profile", &model.name, KIND, &id).into());
                 }
                 client
-                    .modify(profile::get(&project, &model.name), |profile: &mut profile::Profile| {
-                        marks.write(&mut profile.config);
-                        model.apply(profile);
-                        true
-                    }, &wait)
+                    .modify(
+                        profile::get(&project, &model.name),
+                        |profile: &mut profile::Profile| {
+                            marks.write(&mut profile.config);
+                            model.apply(profile);
+                            true
+                        },
+                        &wait,
+                    )
                     .await
                     .map_err(|error| failed("create", &model.name, &model.domain, &error))?;
-                warnings.warning(Path::root(), "Continued an interrupted create", format!("The profile \"{id}\" was there already, made by an earlier apply of this configuration."));
+                warnings.warning(
+                    Path::root(),
+                    "Continued an interrupted create",
+                    format!("The profile \"{id}\" was there already, made by an earlier apply of this configuration."),
+                );
             }
             Err(error) if error.is_not_found() => return Err(no_domain(&model.domain, &error).into()),
             Err(error) => return Err(failed("create", &model.name, &model.domain, &error).into()),
         }
-        let stored = self.stored(client, &project, &input.planned, private).await.map_err(|error| failed("read", &model.name, &model.domain, &error))?;
+        let stored = self
+            .stored(client, &project, &input.planned, private)
+            .await
+            .map_err(|error| failed("read", &model.name, &model.domain, &error))?;
         Ok(Stored { warnings, ..stored })
     }
 
@@ -117,11 +136,8 @@ impl Resource<Session> for Profile {
         let client = session.client().await?;
         let (domain, name) = names(&current.state);
         let found = client.read_profile(&session.project(domain), name).await;
-        match found {
-            Ok(profile) => Ok(Some(Stored::new(state(&profile, &current.state), current.private))),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(failed("read", name, domain, &error).into()),
-        }
+        let found = found.map_err(|error| failed("read", name, domain, &error))?;
+        Ok(found.map(|profile| Stored::new(state(&profile, &current.state), current.private)))
     }
 
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
@@ -136,11 +152,15 @@ impl Resource<Session> for Profile {
         });
         let failure = |error: &incus::Error| failed("update", old, &model.domain, error);
         client
-            .modify(profile::get(&project, old), |profile: &mut profile::Profile| {
-                let before = profile.config.clone();
-                keys_of_rename(&mut profile.config, fingerprint.as_deref());
-                model.apply(profile) | (before != profile.config)
-            }, &wait)
+            .modify(
+                profile::get(&project, old),
+                |profile: &mut profile::Profile| {
+                    let before = profile.config.clone();
+                    keys_of_rename(&mut profile.config, fingerprint.as_deref());
+                    model.apply(profile) | (before != profile.config)
+                },
+                &wait,
+            )
             .await
             .map_err(|error| failure(&error))?;
         if renamed {
@@ -163,22 +183,34 @@ impl Resource<Session> for Profile {
             return Err(in_use(name, domain, &found.used_by).into());
         }
         match client.run(profile::delete(&project, name), &wait).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(failure(&error).into()),
-        }?;
+            Err(error) if !error.is_not_found() => return Err(failure(&error).into()),
+            _ => {}
+        }
         session.forget(KIND, &format!("{domain}/{name}"));
         Ok(())
     }
 
     async fn import(&self, session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
-        let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty()) else {
-            return Err(Diagnostic::error(Path::root(), "Invalid import id", format!("\"{id}\" is not `<domain>/<name>`, such as \"pro/vm-resources\".")).into());
+        let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty())
+        else {
+            return Err(Diagnostic::error(
+                Path::root(),
+                "Invalid import id",
+                format!("\"{id}\" is not `<domain>/<name>`, such as \"pro/vm-resources\"."),
+            )
+            .into());
         };
         let client = session.client().await?;
-        let found = fetch(client, &session.project(domain), name).await.map_err(|error| failed("import", name, domain, &error))?;
+        let found = fetch(client, &session.project(domain), name)
+            .await
+            .map_err(|error| failed("import", name, domain, &error))?;
         let Some(found) = found else {
-            return Err(Diagnostic::error(Path::root(), "Unable to import profile: it does not exist", format!("There is no profile \"{name}\" in the domain \"{domain}\".")).into());
+            return Err(Diagnostic::error(
+                Path::root(),
+                "Unable to import profile: it does not exist",
+                format!("There is no profile \"{name}\" in the domain \"{domain}\"."),
+            )
+            .into());
         };
         let mut prior = Value::object();
         prior.set("id", id);
@@ -189,7 +221,13 @@ impl Resource<Session> for Profile {
 }
 
 impl Profile {
-    async fn stored(&self, client: &Client, project: &str, planned: &Value, private: Private) -> Result<Stored, incus::Error> {
+    async fn stored(
+        &self,
+        client: &Client,
+        project: &str,
+        planned: &Value,
+        private: Private,
+    ) -> Result<Stored, incus::Error> {
         let (_, name) = names(planned);
         let profile = client.get::<profile::Profile>(profile::get(project, name)).await?.value;
         Ok(Stored::new(state(&profile, planned), private))
@@ -244,7 +282,10 @@ fn no_domain(domain: &str, error: &incus::Error) -> Diagnostic {
     Diagnostic::error(
         Path::from("domain"),
         "Unable to create profile: no such domain",
-        format!("There is no domain \"{domain}\". Refer to it as `anklume_domain.<name>.name`, so that it is made first.\n\n{}", refusal::causes(error)),
+        format!(
+            "There is no domain \"{domain}\". Refer to it as `anklume_domain.<name>.name`, so that it is made first.\n\n{}",
+            refusal::causes(error)
+        ),
     )
 }
 

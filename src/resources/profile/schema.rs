@@ -10,11 +10,22 @@ pub(super) fn schema() -> Schema {
          Give profiles `lifecycle { create_before_destroy = true }`: Terraform and OpenTofu destroy a dependency before they update its users.",
         vec![
             Attribute::string("id").computed().describe("`<domain>/<name>`."),
-            Attribute::string("name").required().check(name::profile).describe("Name of the profile, unique in its domain. A change renames it in place; its users follow."),
-            Attribute::string("domain").required().replace().check(name::domain).describe("Name of the domain. A change replaces the profile."),
+            Attribute::string("name")
+                .required()
+                .check(name::profile)
+                .describe("Name of the profile, unique in its domain. A change renames it in place; its users follow."),
+            Attribute::string("domain")
+                .required()
+                .replace()
+                .check(name::domain)
+                .describe("Name of the domain. A change replaces the profile."),
             Attribute::string("description").optional().describe("Free text."),
-            Attribute::map("config", Type::String).optional().describe("Keys as Incus documents them, such as `limits.cpu`."),
-            Attribute::map("devices", Type::map(Type::String)).optional().describe("Devices by name, each with its keys, as Incus documents them."),
+            Attribute::map("config", Type::String)
+                .optional()
+                .describe("Keys as Incus documents them, such as `limits.cpu`."),
+            Attribute::map("devices", Type::map(Type::String))
+                .optional()
+                .describe("Devices by name, each with its keys, as Incus documents them."),
             timeouts::attribute(),
         ],
     )

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::domain::Addressing;
 use super::session::{ImageServer, Options, Session};
-use super::{domain, instance, profile};
+use super::{domain, profile};
 use crate::incus::remote;
 use crate::plugin::{Attribute, Diagnostics, Path, Problem, Provider, Resource, Schema, Value};
 
@@ -28,7 +28,11 @@ impl Provider for Anklume {
     fn validate(&self, config: &Value, problems: &mut Diagnostics) {
         let both = |left: &str, right: &str| !config.get(left).is_null() && !config.get(right).is_null();
         for (left, right, detail) in [
-            ("remote", "address", "`remote` names a server of the Incus CLI, `address` gives one directly. Keep one of them."),
+            (
+                "remote",
+                "address",
+                "`remote` names a server of the Incus CLI, `address` gives one directly. Keep one of them.",
+            ),
             ("server_certificate", "server_fingerprint", "Both pin the server. Keep one of them."),
         ] {
             if both(left, right) {
@@ -37,7 +41,11 @@ impl Provider for Anklume {
         }
         for (one, other) in [("client_certificate", "client_key"), ("client_key", "client_certificate")] {
             if !config.get(one).is_null() && config.get(other).is_null() {
-                problems.error(Path::from(one), "Incomplete client pair", format!("`{one}` needs `{other}` beside it."));
+                problems.error(
+                    Path::from(one),
+                    "Incomplete client pair",
+                    format!("`{one}` needs `{other}` beside it."),
+                );
             }
         }
         if let Err(problem) = addressing(config.get("addressing")) {
@@ -62,7 +70,7 @@ impl Provider for Anklume {
     }
 
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
-        vec![Box::new(domain::Domain), Box::new(instance::Instance), Box::new(profile::Profile)]
+        vec![Box::new(domain::Domain), Box::new(profile::Profile)]
     }
 }
 
@@ -141,19 +149,24 @@ impl Block {
 /// Working directory and workspace: what tells two configurations apart on one machine.
 fn default_owner() -> String {
     let directory = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
-    let workspace = std::env::var("TF_WORKSPACE").ok().or_else(|| std::fs::read_to_string(".terraform/environment").ok());
+    let workspace =
+        std::env::var("TF_WORKSPACE").ok().or_else(|| std::fs::read_to_string(".terraform/environment").ok());
     format!("{directory}:{}", workspace.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("default"))
 }
 
 fn addressing(block: &Value) -> Result<Addressing, Problem> {
     let octet = |name: &str, default: u8| match block.get(name) {
         Value::Null | Value::Unknown => Ok(default),
-        value => value.as_i64().and_then(|number| u8::try_from(number).ok()).ok_or_else(|| {
-            Problem::new("Invalid octet", format!("`addressing.{name}` is not between 0 and 255."))
-        }),
+        value => value
+            .as_i64()
+            .and_then(|number| u8::try_from(number).ok())
+            .ok_or_else(|| Problem::new("Invalid octet", format!("`addressing.{name}` is not between 0 and 255."))),
     };
     let defaults = Addressing::default();
-    Ok(Addressing { base_octet: octet("base_octet", defaults.base_octet)?, zone_base: octet("zone_base", defaults.zone_base)? })
+    Ok(Addressing {
+        base_octet: octet("base_octet", defaults.base_octet)?,
+        zone_base: octet("zone_base", defaults.zone_base)?,
+    })
 }
 
 fn nesting_prefix(value: &Value) -> Result<(), Problem> {
