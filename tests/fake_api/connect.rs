@@ -32,11 +32,32 @@ async fn without_a_daemon_that_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_is_repeated_on_a_new_connection_when_the_old_one_was_closed() {
+async fn a_connection_is_used_again() {
     let fake = Fake::start(|_| async { sync(json!({"name": "p"})) }).await;
     fake.client.get::<project::Project>(project::get("p")).await.unwrap();
     std::fs::remove_file(fake.path()).unwrap();
     fake.client.get::<project::Project>(project::get("p")).await.expect("the idle connection is used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_that_was_closed_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("unix.socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            let body = r#"{"type":"sync","metadata":{}}"#;
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let client = Client::new(Endpoint::Unix(path));
+    for _ in 0..20 {
+        client.get::<project::Project>(project::get("p")).await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
