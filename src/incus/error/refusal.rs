@@ -59,6 +59,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the text of a 404 is about an operation, not about what that worked on (Incus 6.0.4 to 7.3).
+    pub(crate) fn is_forgotten_operation(text: &str) -> bool {
+        let low = text.trim().to_lowercase();
+        matches!(low.as_str(), "not found" | "no reason given")
+            || low.contains("operation") && low.contains("not found")
+    }
+
     /// What `text` with HTTP `status` means.
     ///
     /// Texts of Incus 6.0.4 to 7.3, compared without case.
