@@ -3,12 +3,13 @@
 # Incus, no firewall and no interface of this machine. Root, `incus` installed (tests/lab/install.sh). A second up.
 #   incus.sh up DIR [POOL...]   pool `default` (dir), further POOLs of the same kind, image `busybox`; prints how to use it
 #   incus.sh exec DIR COMMAND   runs COMMAND where that Incus is the local one
+#   incus.sh namespace DIR       its network namespace, for `ip netns exec`
 #   incus.sh kill DIR           kill -9 of the daemon alone; it is started again, instances go on
 #   incus.sh down DIR           ends it and proves that nothing is left
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 verb=${1:-} dir=${2:-}
-[[ -n $verb && -n $dir ]] || { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[[ -n $verb && -n $dir ]] || { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 shift 2
 dir=$(realpath -m "$dir")
 ns=anklume-$(printf %s "$dir" | sha256sum | cut -c1-8)
@@ -120,9 +121,22 @@ down() {
     [[ -z $left ]] || { say "left behind:"; echo "$left" >&2; exit 1; }
 }
 
+# The number that the API reports is the one inside the namespace: look among the processes of our cgroup.
+kill_daemon() {
+    local proc pid=
+    for proc in /proc/[0-9]*; do
+        if grep -qs "/$ns" "$proc/cgroup" && [[ $(tr '\0' ' ' <"$proc/cmdline") == "$incusd --group "* ]]; then pid=${proc#/proc/}; fi
+    done
+    [[ -n $pid ]] || { say "no daemon runs in $dir"; exit 1; }
+    kill -KILL "$pid"
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+    inside "$incusd" waitready --timeout=60
+}
+
 case $verb in
     up | down | leftovers | start | supervise) "$verb" "$@" ;;
     exec) inside "$@" ;;
-    kill) kill -KILL "$(inside incus query /1.0 | sed -n 's/.*"server_pid": *\([0-9]*\).*/\1/p')" ;;
+    namespace) echo "$ns" ;;
+    kill) kill_daemon ;;
     *) say "unknown verb $verb"; exit 2 ;;
 esac
