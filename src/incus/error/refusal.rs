@@ -1,0 +1,219 @@
+//! The only place that matches texts of the server.
+
+/// What a refusal of Incus means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// An object of that name exists, or a racing create won.
+    AlreadyExists,
+    /// The object or its project does not exist.
+    NotFound,
+    /// No image of that alias or fingerprint in reach.
+    ImageNotFound,
+    /// The image exists, but for the other instance type.
+    ImageTypeMismatch,
+    /// The storage pool does not exist.
+    PoolNotFound,
+    /// A profile named by the instance does not exist.
+    ProfileNotFound,
+    /// The network named by a NIC does not exist.
+    NetworkNotFound,
+    /// The instance has no root disk, neither its own nor from a profile.
+    NoRootDisk,
+    /// A NIC of another instance has the address.
+    AddressTaken,
+    /// The NIC's address is not in the network's subnet.
+    AddressOutsideSubnet,
+    /// The NIC's address is the bridge's own.
+    AddressIsGateway,
+    /// Another bridge has the gateway (`dnsmasq: failed to create listening socket`).
+    GatewayTaken,
+    /// The configuration key is unknown, or belongs to the other instance type.
+    UnknownKey(String),
+    /// The instance has `security.protection.delete`.
+    Protected,
+    /// The project still holds something.
+    ProjectNotEmpty,
+    /// Something still uses the object; Incus' words.
+    InUse(String),
+    /// The key cannot change while the virtual machine runs.
+    VmKeyNotLive(String),
+    /// The instance runs, and must not for this.
+    IsRunning,
+    /// The instance is stopped, and must not be for this.
+    IsStopped,
+    /// Another operation runs on the instance.
+    Busy,
+    /// The change of a profile is saved, but instances that use it could not follow.
+    SavedButInstancesFailed,
+    /// The agent of the virtual machine does not answer.
+    AgentNotRunning,
+    /// The trust token is unknown, used up or expired.
+    TokenRefused,
+    /// The client is not allowed to.
+    Forbidden,
+    /// The object changed since it was read.
+    Changed,
+    /// Anything else: show the text.
+    Other,
+}
+
+impl Refusal {
+    /// What `text` with HTTP `status` means.
+    ///
+    /// Texts of Incus 6.0.4 to 7.3, compared without case.
+    pub fn classify(status: u16, text: &str) -> Self {
+        let low = text.to_lowercase();
+        let has = |part: &str| low.contains(part);
+        if has("is busy running a") {
+            return Self::Busy;
+        }
+        if has("dnsmasq: failed to create listening socket") {
+            return Self::GatewayTaken;
+        }
+        if has("profile change still saved") {
+            return Self::SavedButInstancesFailed;
+        }
+        if let Some(key) = quoted_before(text, " cannot be updated when VM is running") {
+            return Self::VmKeyNotLive(key);
+        }
+        if let Some(key) =
+            after(text, "Unknown configuration key: ").or_else(|| after(text, "Unknown configuration key "))
+        {
+            return Self::UnknownKey(key);
+        }
+        if has("already defined on another nic") {
+            return Self::AddressTaken;
+        }
+        if has("is assigned to parent managed network") {
+            return Self::AddressIsGateway;
+        }
+        if has("ip address") && (has("not within network") || has("not within the network")) {
+            return Self::AddressOutsideSubnet;
+        }
+        if has("agent isn't currently running") || has("failed to connect to the agent") {
+            return Self::AgentNotRunning;
+        }
+        if has("instance is protected") {
+            return Self::Protected;
+        }
+        if has("only empty projects can be") {
+            return Self::ProjectNotEmpty;
+        }
+        if has("certificate add operation") && has("no") || has("token has expired") || has("token has been used") {
+            return Self::TokenRefused;
+        }
+        if has("no root device could be found") || has("no root disk") {
+            return Self::NoRootDisk;
+        }
+        if has("image") && has("type") && (has("doesn't match") || has("does not match")) {
+            return Self::ImageTypeMismatch;
+        }
+        if has("requested image couldn't be found") || has("image") && has("not found") {
+            return Self::ImageNotFound;
+        }
+        if status != 404 || has("storage pool not found") {
+            if has("storage pool") && has("not found") || has("storage pool") && has("doesn't exist") {
+                return Self::PoolNotFound;
+            }
+            if has("profile") && (has("not found") || has("doesn't exist")) {
+                return Self::ProfileNotFound;
+            }
+            if has("network") && (has("not found") || has("doesn't exist")) {
+                return Self::NetworkNotFound;
+            }
+        }
+        if has("already exists") || has("unique constraint failed") {
+            return Self::AlreadyExists;
+        }
+        if has("currently in use") || has("still in use") || has("is in use") {
+            return Self::InUse(text.to_owned());
+        }
+        if has("already stopped") || has("instance is not running") {
+            return Self::IsStopped;
+        }
+        if has("already running") || has("instance is running") || has("instance is currently running") {
+            return Self::IsRunning;
+        }
+        match status {
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            409 => Self::AlreadyExists,
+            412 => Self::Changed,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The first word after `lead`, without quotes and punctuation.
+fn after(text: &str, lead: &str) -> Option<String> {
+    let (_, rest) = text.split_once(lead)?;
+    let word = rest.split_whitespace().next()?;
+    Some(word.trim_matches(|c| matches!(c, '"' | '\'' | ',' | ':' | ')' | '(')).to_owned())
+}
+
+/// The quoted word that ends right before `tail`.
+fn quoted_before(text: &str, tail: &str) -> Option<String> {
+    let (head, _) = text.split_once(tail)?;
+    let head = head.strip_suffix('"')?;
+    head.rsplit_once('"').map(|(_, word)| word.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Refusal::{self, *};
+
+    fn check(status: u16, text: &str, expected: Refusal) {
+        assert_eq!(Refusal::classify(status, text), expected, "{text}");
+    }
+
+    #[test]
+    fn known_texts_have_a_meaning() {
+        check(500, r#"Instance is busy running a "start" operation"#, Busy);
+        check(500, "Failed creating instance record: UNIQUE constraint failed: instances.name", AlreadyExists);
+        check(500, r#"Profile "x" already exists"#, AlreadyExists);
+        check(409, "anything", AlreadyExists);
+        check(500, r#"Image "x" not found"#, ImageNotFound);
+        check(404, r#"Image "x" not found"#, ImageNotFound);
+        check(500, "Failed getting remote image info: The requested image couldn't be found", ImageNotFound);
+        check(
+            400,
+            "Requested image's type 'container' doesn't match instance type 'virtual-machine'",
+            ImageTypeMismatch,
+        );
+        check(500, "Failed loading storage pool: Storage pool not found", PoolNotFound);
+        check(400, r#"Requested profile "x" doesn't exist"#, ProfileNotFound);
+        check(500, r#"IP address "10.1.0.2" already defined on another NIC"#, AddressTaken);
+        check(500, r#"Device IP address "10.9.0.2" not within network "net-pro" subnet"#, AddressOutsideSubnet);
+        check(
+            500,
+            r#"IP address "10.1.0.254" is assigned to parent managed network device "net-pro""#,
+            AddressIsGateway,
+        );
+        check(500, "dnsmasq: failed to create listening socket for 10.1.0.254: in use", GatewayTaken);
+        check(
+            400,
+            "Invalid config: Unknown configuration key: security.secureboot",
+            UnknownKey("security.secureboot".into()),
+        );
+        check(400, "Instance is protected from being deleted", Protected);
+        check(400, "Only empty projects can be removed", ProjectNotEmpty);
+        check(400, "Profile is currently in use", InUse("Profile is currently in use".into()));
+        check(
+            500,
+            r#"Key "security.nesting" cannot be updated when VM is running"#,
+            VmKeyNotLive("security.nesting".into()),
+        );
+        check(400, "Instance is running", IsRunning);
+        check(400, "The instance is already stopped", IsStopped);
+        check(500, "VM agent isn't currently running", AgentNotRunning);
+        check(
+            500,
+            "The following instances failed to update (profile change still saved):\n - Project: p",
+            SavedButInstancesFailed,
+        );
+        check(404, "Instance not found", NotFound);
+        check(404, "Network not found", NotFound);
+        check(500, "something new", Other);
+    }
+}

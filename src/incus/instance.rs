@@ -1,0 +1,304 @@
+//! Instances: containers and virtual machines, and their states.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::network::Address;
+use super::{Config, Devices, Request, Rest, null_as_default};
+
+/// What an instance is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An LXC container.
+    #[default]
+    Container,
+    /// A KVM virtual machine.
+    VirtualMachine,
+}
+
+impl Kind {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::VirtualMachine => "virtual-machine",
+        }
+    }
+}
+
+/// An instance as Incus shows it. A `PUT` carries `config` whole, `volatile.*` and `image.*` included.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its name.
+    #[serde(default, skip_serializing)]
+    pub name: String,
+    /// Free text.
+    #[serde(default)]
+    pub description: String,
+    /// Container or virtual machine.
+    #[serde(default, rename = "type", skip_serializing)]
+    pub kind: Kind,
+    /// `Running`, `Stopped`, `Ready` ...
+    #[serde(default, skip_serializing)]
+    pub status: String,
+    /// 102 Stopped, 103 Running, 110 Frozen, 112 Error, 113 Ready.
+    #[serde(default, skip_serializing)]
+    pub status_code: u16,
+    /// Its own keys, `volatile.*` and `image.*` too.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub config: Config,
+    /// Its own devices.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub devices: Devices,
+    /// Profiles in order, later ones win.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub profiles: Vec<String>,
+    /// Whether a stop deletes it.
+    #[serde(default)]
+    pub ephemeral: bool,
+    /// Member of the cluster, `none` without one.
+    #[serde(default, skip_serializing)]
+    pub location: String,
+    /// Keys with those of the profiles.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing)]
+    pub expanded_config: Config,
+    /// Devices with those of the profiles.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing)]
+    pub expanded_devices: Devices,
+    /// What no field above names.
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+impl Instance {
+    /// Whether it runs: status Running or Ready.
+    pub fn is_running(&self) -> bool {
+        matches!(self.status_code, 103 | 113)
+    }
+
+    /// Whether it is stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.status_code == 102
+    }
+}
+
+/// Where the root disk of a new instance comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Source {
+    /// An image of this server.
+    #[serde(rename = "image")]
+    Local {
+        /// Alias, resolved for the instance's type.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        /// Fingerprint, may be a prefix.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fingerprint: Option<String>,
+    },
+    /// An image of an image server, downloaded first.
+    #[serde(rename = "image")]
+    Remote {
+        /// `pull`.
+        mode: &'static str,
+        /// URL of the server.
+        server: String,
+        /// `simplestreams`, `incus` or `oci`.
+        protocol: String,
+        /// Alias, resolved for the instance's type.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        /// Fingerprint.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fingerprint: Option<String>,
+    },
+    /// An empty root disk.
+    None,
+}
+
+/// What a new instance is made of.
+#[derive(Debug, Clone, Serialize)]
+pub struct Create {
+    /// Its name: 1 to 63 of `[a-zA-Z0-9-]`, no number, no `-` at an end.
+    pub name: String,
+    /// Container or virtual machine.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Free text.
+    pub description: String,
+    /// Where the root disk comes from.
+    pub source: Source,
+    /// Its own keys.
+    pub config: Config,
+    /// Its own devices.
+    pub devices: Devices,
+    /// Profiles in order; empty = none.
+    pub profiles: Vec<String>,
+    /// Whether a stop deletes it.
+    pub ephemeral: bool,
+    /// Starts it in the same operation; needs the extension `instance_create_start`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub start: bool,
+}
+
+/// A change of an instance's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop and start it; an ephemeral one stays.
+    Restart,
+}
+
+/// How hard a stop or restart is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Ask the guest, and fail after so many seconds.
+    Graceful {
+        /// Seconds the guest has.
+        timeout_s: u32,
+    },
+    /// Pull the plug.
+    Now,
+}
+
+/// What an instance is doing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// `Running`, `Stopped` ...
+    #[serde(default)]
+    pub status: String,
+    /// See [`Instance::status_code`].
+    #[serde(default)]
+    pub status_code: u16,
+    /// Process of the host, 0 when it does not run.
+    #[serde(default)]
+    pub pid: i64,
+    /// Processes in the guest; -1 where no agent tells.
+    #[serde(default)]
+    pub processes: i64,
+    /// NICs: by the guest's names where the guest is asked, else by device.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub network: BTreeMap<String, Nic>,
+    /// What the agent says of the guest's system.
+    #[serde(default)]
+    pub os_info: Option<serde_json::Value>,
+}
+
+impl State {
+    /// Whether it runs: status Running or Ready.
+    pub fn is_running(&self) -> bool {
+        matches!(self.status_code, 103 | 113)
+    }
+}
+
+/// One NIC of a running instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Addresses, link-local ones included.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub addresses: Vec<Address>,
+    /// MAC address.
+    #[serde(default)]
+    pub hwaddr: String,
+    /// Name on the host.
+    #[serde(default)]
+    pub host_name: String,
+    /// `up` or `down`.
+    #[serde(default)]
+    pub state: String,
+    /// `broadcast`, `loopback` ...
+    #[serde(default, rename = "type")]
+    pub kind: String,
+}
+
+/// One instance.
+pub fn get(project: &str, name: &str) -> Request {
+    Request::get(&["instances", name]).project(project)
+}
+
+/// All instances of a project, without their states ([`Instance`]).
+pub fn list(project: &str) -> Request {
+    Request::get(&["instances"]).with("recursion", "1").project(project)
+}
+
+/// What an instance is doing ([`State`]); asks the agent of a virtual machine.
+pub fn state(project: &str, name: &str) -> Request {
+    Request::get(&["instances", name, "state"]).project(project)
+}
+
+/// Makes an instance; async, a taken name fails in the operation.
+pub fn create(project: &str, body: &Create) -> Request {
+    Request::post(&["instances"], body).project(project)
+}
+
+/// Starts, stops or restarts an instance; async.
+pub fn set_state(project: &str, name: &str, action: Action, force: Force) -> Request {
+    let (timeout, force) = match force {
+        Force::Graceful { timeout_s } => (i64::from(timeout_s), false),
+        Force::Now => (-1, true),
+    };
+    let body = serde_json::json!({ "action": action, "timeout": timeout, "force": force });
+    Request::put(&["instances", name, "state"], &body).project(project)
+}
+
+/// Renames a stopped instance; async.
+pub fn rename(project: &str, name: &str, new: &str) -> Request {
+    Request::post(&["instances", name], &serde_json::json!({ "name": new })).project(project)
+}
+
+/// Removes a stopped instance; async.
+pub fn delete(project: &str, name: &str) -> Request {
+    Request::delete(&["instances", name]).project(project)
+}
+
+/// What the guest wrote to its console: plain text, for [`super::Client::text`]. Empty is normal.
+pub fn console_log(project: &str, name: &str) -> Request {
+    Request::get(&["instances", name, "console"]).project(project)
+}
+
+/// Runs a command in the guest without websockets; the result is `return` in the operation's metadata.
+pub fn exec(project: &str, name: &str, command: &[&str]) -> Request {
+    let body = serde_json::json!({
+        "command": command, "wait-for-websocket": false, "record-output": true, "interactive": false,
+    });
+    Request::post(&["instances", name, "exec"], &body).project(project)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_put_carries_volatile_keys_and_unknown_fields_and_no_read_only_ones() {
+        let shown = r#"{"name":"a","status":"Running","status_code":103,"config":{"volatile.x":"1"},"devices":null,
+            "profiles":null,"architecture":"x86_64","stateful":false,"expanded_config":{"a":"b"}}"#;
+        let instance: Instance = serde_json::from_str(shown).unwrap();
+        assert!(instance.is_running());
+        let put = serde_json::to_value(&instance).unwrap();
+        assert_eq!(put["config"]["volatile.x"], "1");
+        assert_eq!(put["architecture"], "x86_64");
+        assert_eq!(put.get("expanded_config"), None);
+        assert_eq!(put.get("status"), None);
+    }
+
+    #[test]
+    fn sources_are_written_as_incus_reads_them() {
+        let local = Source::Local { alias: Some("a".into()), fingerprint: None };
+        assert_eq!(serde_json::to_value(local).unwrap(), serde_json::json!({"type": "image", "alias": "a"}));
+        assert_eq!(serde_json::to_value(Source::None).unwrap(), serde_json::json!({"type": "none"}));
+    }
+
+    #[test]
+    fn a_graceful_stop_carries_its_timeout() {
+        let request = set_state("p", "a", Action::Stop, Force::Graceful { timeout_s: 30 });
+        let super::super::Body::Json(Ok(body)) = request.body else { panic!("no body") };
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body, serde_json::json!({"action": "stop", "timeout": 30, "force": false}));
+    }
+}

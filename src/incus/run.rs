@@ -1,0 +1,256 @@
+//! Writes that are waited for: operations, busy instances, merges under `If-Match`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Client, Fetched, Response, Running, open};
+use super::error::Error;
+use super::operation::{self, Operation};
+use super::pool::Raw;
+use super::request::Request;
+
+/// The longest that one `wait` request hangs on the server, in seconds.
+const WAIT_S: u64 = 60;
+/// How long a lost connection to a running operation is tried again: a restart of the daemon.
+const RECONNECT: Duration = Duration::from_secs(10);
+/// How long a busy instance is tried again where no deadline is given.
+const BUSY: Duration = Duration::from_secs(120);
+/// How often a merge is tried again after 412.
+const MERGES: u32 = 12;
+/// First and longest pause between tries.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How long a call may take, and what ends it before.
+#[derive(Debug, Clone, Default)]
+pub struct Wait {
+    /// Until when; `None` = without end.
+    pub deadline: Option<Instant>,
+    /// Ends the wait; the operation is cancelled where it may be.
+    pub stop: CancellationToken,
+}
+
+impl Wait {
+    /// At most `limit` from now.
+    pub fn within(limit: Duration, stop: CancellationToken) -> Self {
+        Self { deadline: Some(Instant::now() + limit), stop }
+    }
+
+    /// Ends when the deadline has passed; never without one.
+    pub(crate) async fn passed(&self) {
+        match self.deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Sleeps, unless the deadline or the stop comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Deadline`] or [`Error::Stopped`], naming `what` and the `last` thing seen.
+    pub async fn pause(&self, length: Duration, what: &str, last: Option<String>) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                Err(Error::Stopped { what: what.to_owned(), may_have_been_sent: true })
+            }
+            () = self.passed() => Err(Error::Deadline { what: what.to_owned(), last, may_have_been_sent: true }),
+            () = tokio::time::sleep(length) => Ok(()),
+        }
+    }
+}
+
+/// What [`Client::modify`] left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Modified<T> {
+    /// The object as it was sent, or as it was read when nothing was to change.
+    pub value: T,
+    /// Whether a `PUT` was sent.
+    pub changed: bool,
+}
+
+fn backoff(tries: u32) -> Duration {
+    PAUSE.0.saturating_mul(1 << tries.min(10)).min(PAUSE.1)
+}
+
+impl Client {
+    /// Sends a request and waits until all of it is done; again while the instance is busy.
+    ///
+    /// Returns the `metadata` of the answer, or that of the ended operation.
+    ///
+    /// # Errors
+    ///
+    /// All of [`Client::send`]; [`Error::OperationGone`] where the outcome is to be read off the object; the operation's
+    /// failure as [`Error::Refused`]. On a deadline or a stop the operation is cancelled where it may be.
+    pub async fn run(&self, request: Request, wait: &Wait) -> Result<Option<serde_json::Value>, Error> {
+        let _guard = (!request.is_read()).then(|| self.shared().write(request.scopes()));
+        let busy_until = wait.deadline.unwrap_or_else(|| Instant::now() + BUSY);
+        let mut tries = 0;
+        loop {
+            let result = match self.send(request.clone(), wait).await {
+                Ok(Response::Sync(metadata)) => Ok(metadata),
+                Ok(Response::Async(running)) => self.finish(&running, wait).await.map(|operation| operation.metadata),
+                Err(error) => Err(error),
+            };
+            match result {
+                Err(error) if error.is_busy() && Instant::now() + backoff(tries) < busy_until => {
+                    wait.pause(backoff(tries), &request.path, Some(error.to_string())).await?;
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until an operation has ended well.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::run`].
+    pub async fn finish(&self, running: &Running, wait: &Wait) -> Result<Operation, Error> {
+        let mut last = running.operation.clone();
+        let id = last.id.clone();
+        let mut lost: Option<(Instant, u32)> = None;
+        loop {
+            if last.is_final() {
+                return outcome(last);
+            }
+            let left = wait.deadline.map_or(WAIT_S, |deadline| {
+                deadline.saturating_duration_since(Instant::now()).as_secs().saturating_add(1).min(WAIT_S)
+            });
+            let mut request = operation::wait(&id, left);
+            if let Some(project) = &running.project {
+                request = request.project(project);
+            }
+            match self.exchange(&request, wait).await.and_then(|raw| ended(&request, &raw, &id)) {
+                Ok(operation) => {
+                    lost = None;
+                    // A server that answers at once without an end would be asked in a tight loop.
+                    if !operation.is_final() && left > 1 && operation == last {
+                        tokio::task::yield_now().await;
+                    }
+                    last = operation;
+                }
+                Err(error @ (Error::Deadline { .. } | Error::Stopped { .. })) => {
+                    self.cancel(running, &last).await;
+                    return Err(given_up(&error, &last));
+                }
+                Err(error) if error.is_connection() => {
+                    let (since, tries) = lost.unwrap_or((Instant::now(), 0));
+                    if since.elapsed() > RECONNECT {
+                        return Err(unclear(error));
+                    }
+                    lost = Some((since, tries + 1));
+                    wait.pause(backoff(tries), &what(&last), Some(last.status.clone())).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Cancels where that is allowed, as last seen or as it stands now. An error changes nothing: the wait is over.
+    async fn cancel(&self, running: &Running, last: &Operation) {
+        let in_project = |request: Request| match &running.project {
+            Some(project) => request.project(project),
+            None => request,
+        };
+        let brief = Wait::within(Duration::from_secs(5), CancellationToken::new());
+        let mut may = last.may_cancel;
+        if !may {
+            let request = in_project(operation::get(&last.id));
+            may = match self.exchange(&request, &brief).await.and_then(|raw| ended(&request, &raw, &last.id)) {
+                Ok(now) => now.may_cancel && !now.is_final(),
+                Err(_) => false,
+            };
+        }
+        if !may {
+            return;
+        }
+        let request = in_project(operation::cancel(&last.id));
+        let refused = match self.exchange(&request, &brief).await {
+            Ok(raw) => open(&request, &raw).err(),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = refused {
+            tracing::debug!(operation = %last.id, %error, "operation not cancelled");
+        }
+    }
+
+    /// Reads an object, lets `change` edit it, and writes it back if that says so; again when it changed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// All of [`Client::get`] and [`Client::run`]; a 412 only after twelve tries.
+    pub async fn modify<T>(
+        &self,
+        get: Request,
+        mut change: impl FnMut(&mut T) -> bool,
+        wait: &Wait,
+    ) -> Result<Modified<T>, Error>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let mut tries = 0;
+        loop {
+            let Fetched { mut value, etag } = self.get::<T>(get.clone()).await?;
+            if !change(&mut value) {
+                return Ok(Modified { value, changed: false });
+            }
+            let mut put = get.clone().json(&value).if_match(etag);
+            put.method = http::Method::PUT;
+            match self.run(put, wait).await {
+                Ok(_) => return Ok(Modified { value, changed: true }),
+                Err(error) if error.is_precondition_failed() && tries < MERGES => {
+                    wait.pause(backoff(tries), &get.path, Some(error.to_string())).await?;
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn what(operation: &Operation) -> String {
+    if operation.description.is_empty() {
+        format!("operation {}", operation.id)
+    } else {
+        format!("operation {:?}", operation.description)
+    }
+}
+
+fn given_up(error: &Error, last: &Operation) -> Error {
+    match error {
+        Error::Stopped { .. } => Error::Stopped { what: what(last), may_have_been_sent: true },
+        _ => Error::Deadline { what: what(last), last: Some(last.status.clone()), may_have_been_sent: true },
+    }
+}
+
+/// A broken wait says nothing of the operation, which was accepted.
+fn unclear(error: Error) -> Error {
+    let source = Some(std::sync::Arc::new(error) as super::error::Cause);
+    Error::Lost { method: "GET".into(), path: "/1.0/operations".into(), may_have_been_sent: true, source }
+}
+
+/// Reads what `/wait` answered. Incus 6.0 answers a failed operation with a bare error, 7.x with the operation; both
+/// answer a timeout with the operation as it stands.
+fn ended(request: &Request, raw: &Raw, id: &str) -> Result<Operation, Error> {
+    let envelope = match open(request, raw) {
+        Ok(envelope) => envelope,
+        Err(error) if error.is_not_found() => return Err(Error::OperationGone { id: id.to_owned() }),
+        Err(error) => return Err(error),
+    };
+    let text = envelope.metadata.map_or("null", |metadata| metadata.get());
+    serde_json::from_str(text).map_err(|source| super::client::garbled(request, source))
+}
+
+fn outcome(operation: Operation) -> Result<Operation, Error> {
+    match operation.status_code {
+        200 => Ok(operation),
+        401 => Err(Error::OperationCancelled { id: operation.id }),
+        code => Err(Error::refused(code, if operation.err.is_empty() { operation.status } else { operation.err })),
+    }
+}

@@ -1,0 +1,72 @@
+//! The server itself: `GET /1.0`, and trust.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Request, null_as_default};
+
+/// What the server says of itself. For an untrusted client it lists no extensions.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Server {
+    /// Names of the API extensions it has: test these, never versions.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub api_extensions: HashSet<String>,
+    /// `trusted` or `untrusted`.
+    #[serde(default)]
+    pub auth: String,
+    /// Versions and the like; empty for an untrusted client.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub environment: Environment,
+}
+
+impl Server {
+    /// Whether it has this API extension.
+    pub fn has(&self, extension: &str) -> bool {
+        self.api_extensions.contains(extension)
+    }
+
+    /// Whether it trusts us.
+    pub fn is_trusted(&self) -> bool {
+        self.auth == "trusted"
+    }
+}
+
+/// Part of [`Server`].
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Environment {
+    /// `6.0.4`: for messages only.
+    #[serde(default)]
+    pub server_version: String,
+    /// The member's name in a cluster, else the host's.
+    #[serde(default)]
+    pub server_name: String,
+    /// Whether it is a member of a cluster.
+    #[serde(default)]
+    pub server_clustered: bool,
+    /// Version of the kernel.
+    #[serde(default)]
+    pub kernel_version: String,
+    /// Architectures it runs, the native one first.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub architectures: Vec<String>,
+}
+
+/// The server ([`Server`]).
+pub fn get() -> Request {
+    Request::get(&[])
+}
+
+#[derive(Serialize)]
+struct Trust<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    trust_token: &'a str,
+    certificate: &'a str,
+    name: &'a str,
+}
+
+/// Adds a client certificate by a one-time token; sync. `certificate` is base64 DER without PEM lines.
+pub(crate) fn trust(token: &str, certificate: &str, name: &str) -> Request {
+    Request::post(&["certificates"], &Trust { kind: "client", trust_token: token, certificate, name })
+}

@@ -1,0 +1,372 @@
+//! Reads that overlap are answered from one list.
+//!
+//! A lone read is one GET of the object. A read that begins while another of the same collection is under way asks
+//! for the list, or joins the list that is under way. A list is kept for 2 s. It answers only reads between which and
+//! its own beginning no write of ours began or ended in the projects it depends on; while one runs, every read is a
+//! GET of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared as SharedFuture};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::error::Error;
+use super::instance::Instance;
+use super::network::{Lease, Network};
+use super::profile::Profile;
+use super::project::Project;
+use super::request::Request;
+use super::storage::Volume;
+use super::{instance, network, profile, project, storage};
+
+/// How long a list is kept after its answer.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Something that can be listed: the request that lists it, and the projects whose writes change it.
+#[derive(Debug, Clone)]
+pub(crate) struct Collection {
+    pub(crate) list: Request,
+    pub(crate) scopes: Vec<String>,
+}
+
+/// A list as it came: items by name, as JSON text.
+struct List {
+    items: Vec<(String, Box<RawValue>)>,
+}
+
+type Pending = SharedFuture<BoxFuture<'static, Result<Arc<List>, Error>>>;
+
+enum Held {
+    Under(Pending),
+    Kept(Arc<List>, Instant),
+}
+
+#[derive(Default)]
+struct Cell {
+    reading: usize,
+    held: Option<(Vec<u64>, Held)>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Scope {
+    writing: usize,
+    epoch: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    scopes: HashMap<String, Scope>,
+    cells: HashMap<String, Cell>,
+}
+
+impl Inner {
+    /// The epochs of `scopes`; `None` while one of them is being written.
+    fn epochs(&self, scopes: &[String]) -> Option<Vec<u64>> {
+        scopes
+            .iter()
+            .map(|scope| {
+                let scope = self.scopes.get(scope).copied().unwrap_or_default();
+                (scope.writing == 0).then_some(scope.epoch)
+            })
+            .collect()
+    }
+
+    /// Every list that is stale: what it depends on was written since.
+    fn turn(&mut self, scopes: &[String], turn: impl Fn(&mut Scope)) {
+        for scope in scopes {
+            let scope = self.scopes.entry(scope.clone()).or_default();
+            scope.epoch += 1;
+            turn(scope);
+        }
+        self.cells.retain(|_, cell| {
+            if matches!(&cell.held, Some((_, Held::Kept(_, until))) if *until <= Instant::now()) {
+                cell.held = None;
+            }
+            cell.reading > 0 || cell.held.is_some()
+        });
+    }
+}
+
+/// The lists of one client.
+#[derive(Clone, Default)]
+pub(crate) struct Shared {
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// While it lives, its projects count as being written.
+#[must_use]
+pub struct WriteGuard {
+    shared: Shared,
+    scopes: Vec<String>,
+}
+
+impl std::fmt::Debug for WriteGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteGuard").field("scopes", &self.scopes).finish_non_exhaustive()
+    }
+}
+
+impl Drop for WriteGuard {
+    fn drop(&mut self) {
+        self.shared.lock().turn(&self.scopes, |scope| scope.writing = scope.writing.saturating_sub(1));
+    }
+}
+
+/// Counts a read of an object under way.
+struct Reading {
+    shared: Shared,
+    key: String,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(cell) = self.shared.lock().cells.get_mut(&self.key) {
+            cell.reading = cell.reading.saturating_sub(1);
+        }
+    }
+}
+
+enum Way {
+    Alone(Option<Reading>),
+    Ready(Arc<List>),
+    Join(Pending),
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self, scopes: Vec<String>) -> WriteGuard {
+        self.lock().turn(&scopes, |scope| scope.writing += 1);
+        WriteGuard { shared: self.clone(), scopes }
+    }
+
+    /// How a read that begins now is answered. `always_list`: there is no object to read alone.
+    fn way(&self, client: &Client, collection: &Collection, lone: Lone) -> Way {
+        let key = collection.list.target();
+        let mut inner = self.lock();
+        let Some(epochs) = inner.epochs(&collection.scopes) else {
+            return Way::Alone(None);
+        };
+        let cell = inner.cells.entry(key.clone()).or_default();
+        if let Some((began, held)) = &cell.held
+            && *began == epochs
+        {
+            match held {
+                Held::Under(pending) => return Way::Join(pending.clone()),
+                Held::Kept(list, until) if Instant::now() < *until => return Way::Ready(list.clone()),
+                Held::Kept(..) => {}
+            }
+        }
+        cell.held = None;
+        if cell.reading == 0 && lone == Lone::Object {
+            cell.reading += 1;
+            return Way::Alone(Some(Reading { shared: self.clone(), key }));
+        }
+        let pending = self.start(client.clone(), collection.clone(), key, epochs.clone());
+        cell.held = Some((epochs, Held::Under(pending.clone())));
+        Way::Join(pending)
+    }
+
+    /// Asks for a list in a task of its own, so that no reader who leaves ends it for the others.
+    fn start(&self, client: Client, collection: Collection, key: String, epochs: Vec<u64>) -> Pending {
+        let shared = self.clone();
+        let path = collection.list.path.clone();
+        let task = tokio::spawn(async move {
+            let result = fetch(&client, &collection.list).await;
+            let mut inner = shared.lock();
+            let current = inner.epochs(&collection.scopes).is_some_and(|now| now == epochs);
+            if let Some(cell) = inner.cells.get_mut(&key)
+                && cell.held.as_ref().is_some_and(|(began, _)| *began == epochs)
+            {
+                cell.held = match &result {
+                    Ok(list) if current => Some((epochs, Held::Kept(list.clone(), Instant::now() + FRESH))),
+                    _ => None,
+                };
+            }
+            result
+        });
+        async move {
+            task.await.unwrap_or(Err(Error::Stopped { what: format!("GET {path}"), may_have_been_sent: false }))
+        }
+        .boxed()
+        .shared()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lone {
+    Object,
+    List,
+}
+
+async fn fetch(client: &Client, list: &Request) -> Result<Arc<List>, Error> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default)]
+        name: String,
+    }
+    let items = client.list(list).await?;
+    let items = items.into_iter().map(|item| {
+        let name = serde_json::from_str::<Named>(item.get()).map(|named| named.name).unwrap_or_default();
+        (name, item)
+    });
+    Ok(Arc::new(List { items: items.collect() }))
+}
+
+fn parse<T: DeserializeOwned>(collection: &Collection, item: &RawValue) -> Result<T, Error> {
+    serde_json::from_str(item.get()).map_err(|source| super::client::garbled(&collection.list, source))
+}
+
+impl Client {
+    /// Marks `project` as being written until the guard is dropped. `run`, `send` and `modify` do so themselves; this is
+    /// for several requests that belong together.
+    pub fn write_guard(&self, project: &str) -> WriteGuard {
+        self.shared().write(vec![project.to_owned()])
+    }
+
+    /// An object of a collection by `name`; `None` where it does not exist.
+    async fn read<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        object: Request,
+        collection: Collection,
+    ) -> Result<Option<T>, Error> {
+        let list = match self.shared().way(self, &collection, Lone::Object) {
+            Way::Alone(_reading) => return self.alone(object).await,
+            Way::Ready(list) => list,
+            Way::Join(pending) => match pending.await {
+                Ok(list) => list,
+                Err(error) if error.is_connection() || error.is_stopped() => return Err(error),
+                // A client that may read the object may still not list it.
+                Err(_) => return self.alone(object).await,
+            },
+        };
+        list.items.iter().find(|(key, _)| key == name).map(|(_, item)| parse(&collection, item)).transpose()
+    }
+
+    async fn alone<T: DeserializeOwned>(&self, object: Request) -> Result<Option<T>, Error> {
+        match self.get(object).await {
+            Ok(fetched) => Ok(Some(fetched.value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All of a collection.
+    async fn read_all<T: DeserializeOwned>(&self, collection: Collection) -> Result<Vec<T>, Error> {
+        let list = match self.shared().way(self, &collection, Lone::List) {
+            Way::Ready(list) => list,
+            Way::Join(pending) => pending.await?,
+            Way::Alone(_reading) => fetch(self, &collection.list).await?,
+        };
+        list.items.iter().map(|(_, item)| parse(&collection, item)).collect()
+    }
+
+    /// An instance; `None` where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`], but for "not found".
+    pub async fn read_instance(&self, project: &str, name: &str) -> Result<Option<Instance>, Error> {
+        self.read(name, instance::get(project, name), of_project(project, instance::list(project))).await
+    }
+
+    /// All instances of a project.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub async fn read_instances(&self, project: &str) -> Result<Vec<Instance>, Error> {
+        self.read_all(of_project(project, instance::list(project))).await
+    }
+
+    /// A profile; `None` where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`], but for "not found".
+    pub async fn read_profile(&self, project: &str, name: &str) -> Result<Option<Profile>, Error> {
+        self.read(name, profile::get(project, name), of_project(project, profile::list(project))).await
+    }
+
+    /// All profiles of a project.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub async fn read_profiles(&self, project: &str) -> Result<Vec<Profile>, Error> {
+        self.read_all(of_project(project, profile::list(project))).await
+    }
+
+    /// A custom volume; `None` where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`], but for "not found".
+    pub async fn read_volume(&self, project: &str, pool: &str, name: &str) -> Result<Option<Volume>, Error> {
+        let collection = of_project(project, storage::volumes(project, pool));
+        self.read(name, storage::volume(project, pool, name), collection).await
+    }
+
+    /// A project; `None` where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`], but for "not found".
+    pub async fn read_project(&self, name: &str) -> Result<Option<Project>, Error> {
+        self.read(name, project::get(name), of_project("default", project::list())).await
+    }
+
+    /// All projects.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub async fn read_projects(&self) -> Result<Vec<Project>, Error> {
+        self.read_all(of_project("default", project::list())).await
+    }
+
+    /// A network of project `default`; `None` where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`], but for "not found".
+    pub async fn read_network(&self, name: &str) -> Result<Option<Network>, Error> {
+        self.read(name, network::get(name), of_project("default", network::list())).await
+    }
+
+    /// All networks of project `default`, unmanaged interfaces of the host included.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub async fn read_networks(&self) -> Result<Vec<Network>, Error> {
+        self.read_all(of_project("default", network::list())).await
+    }
+
+    /// The leases that instances of `project` have on `network`: one request answers for all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub async fn leases(&self, network: &str, project: &str) -> Result<Vec<Lease>, Error> {
+        let mut collection = of_project(project, network::leases(network).project(project));
+        if project != "default" {
+            collection.scopes.push("default".to_owned());
+        }
+        self.read_all(collection).await
+    }
+}
+
+fn of_project(project: &str, list: Request) -> Collection {
+    Collection { list, scopes: vec![project.to_owned()] }
+}
