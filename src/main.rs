@@ -1,3 +1,10 @@
 //! The provider's executable.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anklume::plugin;
+use anklume::resources::Anklume;
+
+fn main() -> ExitCode {
+    plugin::serve("anklume", Anklume)
+}

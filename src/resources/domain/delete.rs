@@ -1,0 +1,191 @@
+//! Destroying a domain: what it holds, its project, its bridge.
+
+use std::collections::BTreeMap;
+
+use super::state::Pieces;
+use super::{KIND, LIMIT, failed};
+use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, storage};
+use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
+use crate::resources::session::Session;
+use crate::resources::{keys, marks, timeouts};
+
+pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
+    let name = prior.state.get("name").as_str().unwrap_or_default();
+    let client = session.client().await?;
+    let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
+    let failure = |error: &incus::Error| Failure::from(failed("delete", name, error));
+    let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
+    let ours = |config: &incus::Config| marks::same_incarnation(config, &prior.private);
+    if let Some(project) = there.project.as_ref() {
+        if !ours(&project.config) {
+            return Ok(());
+        }
+        empty(client, name, project, prior.state.get("force_destroy").as_bool() == Some(true), &wait).await?;
+        gone(client.run(project::delete(&project.name), &wait).await).map_err(|error| failure(&error))?;
+    }
+    if let Some(network) = there.network.as_ref().filter(|network| network.managed && ours(&network.config)) {
+        gone(client.run(network::delete(&network.name), &wait).await).map_err(|error| failure(&error))?;
+    }
+    session.forget(KIND, name);
+    Ok(())
+}
+
+/// What is gone already counts as deleted.
+fn gone<T>(result: Result<T, incus::Error>) -> Result<(), incus::Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Something that a project holds, from its API path.
+#[derive(Debug, PartialEq, Eq)]
+enum Held<'a> {
+    Instance(&'a str),
+    Profile(&'a str),
+    Volume { pool: &'a str, name: &'a str },
+    Image(&'a str),
+    Other(&'a str),
+}
+
+fn held(path: &str) -> Option<Held<'_>> {
+    let plain = path.split('?').next().unwrap_or(path);
+    let parts: Vec<_> = plain.trim_start_matches("/1.0/").split('/').collect();
+    match parts.as_slice() {
+        ["profiles", "default"] => None,
+        ["profiles", name] => Some(Held::Profile(name)),
+        ["instances", name] => Some(Held::Instance(name)),
+        ["images", fingerprint] => Some(Held::Image(fingerprint)),
+        ["storage-pools", pool, "volumes", "custom", name] => Some(Held::Volume { pool, name }),
+        _ => Some(Held::Other(path)),
+    }
+}
+
+async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: &Wait) -> Result<(), Failure> {
+    let failure = |error: &incus::Error| Failure::from(failed("delete", name, error));
+    let project = found.name.as_str();
+    let mut holds = Vec::new();
+    for (path, held) in found.used_by.iter().filter_map(|path| held(path).map(|held| (path, held))) {
+        let cached = match held {
+            // An image that Incus fetched by itself for an instance of an imported project.
+            Held::Image(fingerprint) => {
+                client
+                    .get::<image::Image>(image::get(project, fingerprint))
+                    .await
+                    .map_err(|error| failure(&error))?
+                    .value
+                    .cached
+            }
+            _ => false,
+        };
+        holds.push((path, held, cached));
+    }
+    if let (false, Some(_)) = (force, holds.iter().find(|(_, _, cached)| !cached)) {
+        let list: Vec<_> = holds
+            .iter()
+            .filter(|(_, _, cached)| !cached)
+            .map(|(path, ..)| format!("    {}", keys::short_user(path)))
+            .collect();
+        return Err(not_empty(name, &list).into());
+    }
+    let protected =
+        if force { protected(client, project, &holds).await.map_err(|error| failure(&error))? } else { Vec::new() };
+    if !protected.is_empty() {
+        return Err(Diagnostic::error(
+            Path::from("force_destroy"),
+            "Unable to delete domain: it holds protected objects",
+            format!(
+                "`force_destroy` never deletes what has `delete_protection`. Nothing was deleted. Protected in \"{name}\":\n\n{}\n\nSet `delete_protection = false` on each and apply, then destroy.",
+                protected.join("\n")
+            ),
+        )
+        .into());
+    }
+    // Instances before the volumes and profiles that they use.
+    for instances in [true, false] {
+        for (_, held, _) in holds.iter().filter(|(_, held, _)| matches!(held, Held::Instance(_)) == instances) {
+            remove(client, project, held, wait).await.map_err(|error| failure(&error))?;
+        }
+    }
+    Ok(())
+}
+
+async fn remove(client: &Client, project: &str, held: &Held<'_>, wait: &Wait) -> Result<(), incus::Error> {
+    let request = match held {
+        Held::Instance(name) => {
+            let stop = instance::set_state(project, name, instance::Action::Stop, instance::Force::Now);
+            match client.run(stop, wait).await {
+                Err(error) if matches!(error.refusal(), Some(incus::Refusal::IsStopped)) => {}
+                result => gone(result)?,
+            }
+            instance::delete(project, name)
+        }
+        Held::Profile(name) => profile::delete(project, name),
+        Held::Volume { pool, name } => storage::delete_volume(project, pool, name),
+        Held::Image(fingerprint) => image::delete(project, fingerprint),
+        Held::Other(_) => return Ok(()),
+    };
+    gone(client.run(request, wait).await)
+}
+
+/// The protected instances and volumes, a line each.
+async fn protected(
+    client: &Client,
+    project: &str,
+    holds: &[(&String, Held<'_>, bool)],
+) -> Result<Vec<String>, incus::Error> {
+    let mut lines = Vec::new();
+    let mut volumes: BTreeMap<&str, Vec<storage::Volume>> = BTreeMap::new();
+    for (_, held, _) in holds {
+        match held {
+            Held::Instance(name) => {
+                let instance = client.get::<instance::Instance>(instance::get(project, name)).await?.value;
+                if instance.expanded_config.get("security.protection.delete").is_some_and(|flag| flag == "true") {
+                    lines.push(format!("    instance {name}"));
+                }
+            }
+            Held::Volume { pool, name } => {
+                if !volumes.contains_key(pool) {
+                    volumes
+                        .insert(pool, client.get::<Vec<storage::Volume>>(storage::volumes(project, pool)).await?.value);
+                }
+                let is_protected = |volume: &&storage::Volume| {
+                    volume.name == *name && marks::read_stored(&volume.config, "delete_protection") == Some("true")
+                };
+                if volumes.get(pool).into_iter().flatten().any(|volume| is_protected(&volume)) {
+                    lines.push(format!("    volume {name} in pool {pool}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(lines)
+}
+
+fn not_empty(name: &str, list: &[String]) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        "Unable to delete domain: it is not empty",
+        format!(
+            "The domain \"{name}\" still holds:\n\n{}\n\nRemove these first, or set `force_destroy = true` and apply, then destroy.",
+            list.join("\n")
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_project_holds_is_read_from_the_paths() {
+        assert_eq!(held("/1.0/profiles/default?project=pro"), None);
+        assert_eq!(held("/1.0/instances/web?project=pro"), Some(Held::Instance("web")));
+        assert_eq!(
+            held("/1.0/storage-pools/p/volumes/custom/v?project=pro"),
+            Some(Held::Volume { pool: "p", name: "v" })
+        );
+        assert_eq!(held("/1.0/networks/x"), Some(Held::Other("/1.0/networks/x")));
+    }
+}

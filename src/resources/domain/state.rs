@@ -1,0 +1,164 @@
+//! A domain as Incus has it, read as the state of its resource.
+
+use serde::de::DeserializeOwned;
+
+use super::body;
+use super::plan::{POOL, SUBNET};
+use super::schema::{NETWORK_KEYS, PROJECT_KEYS};
+use super::subnet::{Subnet, Trust};
+use crate::incus::{
+    self, Client, Request, network, network::Network, profile, profile::Profile, project, project::Project,
+};
+use crate::plugin::{Private, Value};
+use crate::resources::session::Session;
+use crate::resources::{keys, marks};
+
+/// The three objects of a domain, as far as they are there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pieces {
+    pub(super) project: Option<Project>,
+    pub(super) network: Option<Network>,
+    pub(super) profile: Option<Profile>,
+}
+
+impl Pieces {
+    /// Read for a refresh: overlapping reads share lists.
+    pub(super) async fn shared(client: &Client, session: &Session, domain: &str) -> Result<Self, incus::Error> {
+        let (project, bridge) = (session.project(domain), session.bridge(domain));
+        let (project, network, profile) = tokio::join!(
+            client.read_project(&project),
+            client.read_network(&bridge),
+            client.read_profile(&project, "default")
+        );
+        Ok(Self { project: project?, network: network?, profile: profile? })
+    }
+
+    /// Read for itself, each with a GET of its own.
+    pub(super) async fn fetch(client: &Client, session: &Session, domain: &str) -> Result<Self, incus::Error> {
+        let (name, bridge) = (session.project(domain), session.bridge(domain));
+        let (project, network, profile) = tokio::join!(
+            found(client, project::get(&name)),
+            found(client, network::get(&bridge)),
+            found(client, profile::get(&name, "default"))
+        );
+        Ok(Self { project: project?, network: network?, profile: profile? })
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.project.is_none() && self.network.is_none()
+    }
+
+    /// The state; what is not there is taken from `prior`, and shows as a change of `project`, `bridge` or `profile`.
+    pub(super) fn state(&self, session: &Session, name: &str, prior: &Value) -> Value {
+        let mut state = Value::object();
+        let mut keep = |names: &[&str]| names.iter().for_each(|name| state.set(name, prior.get(name).clone()));
+        keep(&["timeouts", "trust_level", "subnet", "subnet_id", "nat", "ipv6", "nic_filtering", "storage_pool"]);
+        keep(&["config", "network_config", "force_destroy", "gateway", "static_range", "dhcp_range", "description"]);
+        state.set("id", name);
+        state.set("name", name);
+        state.set("project", self.project.as_ref().map(|_| session.project(name)));
+        state.set("bridge", self.network.as_ref().map(|_| session.bridge(name)));
+        state.set("profile", Value::Null);
+        if let Some(network) = &self.network {
+            network_state(&mut state, network, prior);
+        }
+        if let Some(project) = &self.project {
+            project_state(&mut state, project, prior);
+            self.addresses(session, &mut state, project);
+        }
+        if let Some(profile) = &self.profile {
+            profile_state(&mut state, profile);
+        }
+        state
+    }
+
+    /// Number, trust level and IPv6 mode: from the marks on the project, else worked out from the bridge.
+    fn addresses(&self, session: &Session, state: &mut Value, project: &Project) {
+        let actual = state.get("subnet").as_str().and_then(|text| Subnet::parse(text).ok());
+        let zones = session.addressing();
+        let stored = |name: &str| marks::read_stored(&project.config, name);
+        let trust = stored("trust_level").and_then(Trust::parse).unwrap_or_else(|| {
+            let zone =
+                actual.and_then(|subnet| Trust::ALL.into_iter().find(|level| zones.id_of(*level, subnet).is_some()));
+            zone.unwrap_or(Trust::SemiTrusted)
+        });
+        state.set("trust_level", trust.as_str());
+        let kept = stored("subnet").is_some();
+        let id = if kept {
+            stored("subnet_id").and_then(|text| text.parse::<u8>().ok())
+        } else {
+            actual.and_then(|subnet| zones.id_of(trust, subnet))
+        };
+        state.set("subnet_id", id.map(i64::from));
+        if stored("ipv6") == Some("auto") && state.get("ipv6").as_str().is_some_and(|address| address != "none") {
+            state.set("ipv6", "auto");
+        }
+    }
+
+    /// What is remembered beside the state: the subnet and pool that the domain was given.
+    pub(super) fn private(&self, mut private: Private, state: &Value) -> Private {
+        let marked = self.project.as_ref().and_then(|project| marks::read_stored(&project.config, "subnet"));
+        for (key, value) in
+            [(SUBNET, marked.or(state.get("subnet").as_str())), (POOL, state.get("storage_pool").as_str())]
+        {
+            if let (None, Some(value)) = (private.get(key), value) {
+                private.set(key, value);
+            }
+        }
+        private
+    }
+}
+
+pub(super) async fn found<T: DeserializeOwned>(client: &Client, request: Request) -> Result<Option<T>, incus::Error> {
+    match client.get::<T>(request).await {
+        Ok(found) => Ok(Some(found.value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn network_state(state: &mut Value, network: &Network, prior: &Value) {
+    let get = |key: &str| network.config.get(key).map(String::as_str);
+    let subnet = get("ipv4.address").and_then(Subnet::of_bridge);
+    state.set(
+        "subnet",
+        subnet.map_or_else(|| get("ipv4.address").unwrap_or("none").to_owned(), |subnet| subnet.to_string()),
+    );
+    state.set("gateway", get("ipv4.address").and_then(|address| address.split('/').next()).unwrap_or("none"));
+    state.set("static_range", subnet.map(Subnet::static_range));
+    state.set(
+        "dhcp_range",
+        match get("ipv4.dhcp") {
+            Some("false") => "none",
+            _ => get("ipv4.dhcp.ranges").unwrap_or("all"),
+        },
+    );
+    state.set("nat", get("ipv4.nat").is_some_and(|flag| flag == "true"));
+    state.set("ipv6", get("ipv6.address").unwrap_or("none"));
+    state.set(
+        "network_config",
+        keys::like_prior(prior.get("network_config"), keys::visible(&network.config, NETWORK_KEYS)),
+    );
+}
+
+fn project_state(state: &mut Value, project: &Project, prior: &Value) {
+    state.set("description", keys::description(&project.description, prior.get("description")));
+    state.set("config", keys::like_prior(prior.get("config"), keys::visible(&project.config, PROJECT_KEYS)));
+    state.set("force_destroy", marks::read_stored(&project.config, "force_destroy") == Some("true"));
+}
+
+fn profile_state(state: &mut Value, profile: &Profile) {
+    let device =
+        |name: &str, key: &str| profile.devices.get(name).and_then(|device| device.get(key)).map(String::as_str);
+    let on = |key: &str| device("eth0", key) == Some("true");
+    state.set("nic_filtering", on("security.mac_filtering") && on("security.ipv4_filtering"));
+    if let Some(pool) = device("root", "pool") {
+        state.set("storage_pool", pool);
+    }
+    let bridge = state.get("bridge").as_str().unwrap_or_default().to_owned();
+    let changed = body::changed_devices(&bridge, profile);
+    state.set(
+        "profile",
+        if changed.is_empty() { "default".to_owned() } else { format!("default (changed: {})", changed.join(", ")) },
+    );
+}

@@ -1,0 +1,93 @@
+//! Durations in Go's grammar (`"90s"`, `"1h30m"`), as every provider of the field writes them.
+
+use std::time::Duration;
+
+use crate::plugin::{Problem, Value};
+
+/// Reads a duration: numbers with a unit (`ns`, `us`, `ms`, `s`, `m`, `h`), or a bare `0`. Never negative.
+///
+/// # Errors
+///
+/// What is wrong and what to write instead.
+pub fn parse(text: &str) -> Result<Duration, Problem> {
+    let problem = || {
+        Problem::new(
+            "Invalid duration",
+            format!(
+                "\"{text}\" is not a duration. Write a number with its unit, such as \"90s\", \"20m\" or \"1h30m\"."
+            ),
+        )
+    };
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total_s = 0.0_f64;
+    if rest.is_empty() {
+        return Err(problem());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(problem)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| problem())?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit_s = match &rest[..letters] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(problem()),
+        };
+        total_s += number * unit_s;
+        rest = &rest[letters..];
+    }
+    Duration::try_from_secs_f64(total_s).map_err(|_| problem())
+}
+
+/// [`parse`] as a check of a schema.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn check(value: &Value) -> Result<(), Problem> {
+    value.as_str().map_or(Ok(()), |text| parse(text).map(|_| ()))
+}
+
+/// Whether two spellings mean the same time.
+#[must_use]
+pub fn same(left: &Value, right: &Value) -> bool {
+    let parsed = |value: &Value| value.as_str().and_then(|text| parse(text).ok());
+    parsed(left).is_some() && parsed(left) == parsed(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_spellings_are_read() {
+        let seconds = |text: &str| parse(text).unwrap().as_secs_f64();
+        assert_eq!(seconds("90s"), 90.0);
+        assert_eq!(seconds("1h30m"), 5400.0);
+        assert_eq!(seconds("1.5m"), 90.0);
+        assert_eq!(seconds("250ms"), 0.25);
+        assert_eq!(seconds("0"), 0.0);
+        assert_eq!(seconds("0s"), 0.0);
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for bad in ["", "90", "s", "-1s", "1 s", "1d", "9e400s", "1..2s", "99999999999999999999h"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn equal_times_are_the_same() {
+        assert!(same(&Value::from("90s"), &Value::from("1m30s")));
+        assert!(!same(&Value::from("90s"), &Value::from("2m")));
+        assert!(!same(&Value::from("x"), &Value::from("x")));
+    }
+}

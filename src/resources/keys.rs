@@ -1,0 +1,175 @@
+//! The `config` maps of Incus objects: which keys are the user's, and which have an attribute of their own.
+
+use std::collections::BTreeMap;
+
+use super::marks;
+use crate::plugin::{Diagnostics, Path, Value};
+
+/// A key with an attribute of its own: `(key, attribute)`. A key that ends in `.` stands for all that begin with it.
+pub type Own = (&'static str, &'static str);
+
+fn owner(key: &str, own: &[Own]) -> Option<&'static str> {
+    own.iter()
+        .find(|(name, _)| *name == key || (name.ends_with('.') && key.starts_with(name)))
+        .map(|(_, attribute)| *attribute)
+}
+
+/// What belongs into `config`: neither the server's own keys and our marks, nor those with an attribute.
+#[must_use]
+pub fn visible(config: &BTreeMap<String, String>, own: &[Own]) -> BTreeMap<String, String> {
+    config
+        .iter()
+        .filter(|(key, _)| !marks::is_hidden(key) && owner(key, own).is_none())
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Refuses keys that have an attribute of their own, and those that are the server's or ours, in the map at `path`.
+pub fn refused(map: &Value, path: &Path, own: &[Own], problems: &mut Diagnostics) {
+    for key in map.as_map().into_iter().flat_map(BTreeMap::keys) {
+        let at = path.clone().key(key.as_str());
+        if let Some(attribute) = owner(key, own) {
+            problems.error(
+                at,
+                "Key with an attribute of its own",
+                format!("`{key}` is set by the attribute `{attribute}`. Remove it here and set `{attribute}`."),
+            );
+        } else if marks::is_hidden(key) {
+            problems.error(
+                at,
+                "Reserved key",
+                format!(
+                    "`{key}` is written by Incus or by this provider. Remove it; for keys of your own use `user.`."
+                ),
+            );
+        } else if map.get(key).is_null() {
+            problems.error(at, "Key without a value", format!("`{key}` is null. Remove it, or write \"\"."));
+        }
+    }
+}
+
+/// A map as an attribute: an empty one is null, unless `prior` was empty rather than null.
+#[must_use]
+pub fn like_prior(prior: &Value, map: BTreeMap<String, String>) -> Value {
+    if map.is_empty() && !prior.as_map().is_some_and(BTreeMap::is_empty) { Value::Null } else { Value::from(map) }
+}
+
+/// A description as an attribute: an empty one is null, unless `prior` was empty rather than null.
+#[must_use]
+pub fn description(text: &str, prior: &Value) -> Value {
+    if text.is_empty() && prior.as_str() != Some("") { Value::Null } else { text.into() }
+}
+
+/// The strings of a map of strings; null and unknown are empty.
+#[must_use]
+pub fn strings(map: &Value) -> BTreeMap<String, String> {
+    map.as_map()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| value.as_str().map(|text| (key.clone(), text.to_owned())))
+        .collect()
+}
+
+/// Devices as an attribute: none is null, unless `prior` was empty rather than null.
+#[must_use]
+pub fn devices_like_prior(prior: &Value, devices: BTreeMap<String, BTreeMap<String, String>>) -> Value {
+    if devices.is_empty() && !prior.as_map().is_some_and(BTreeMap::is_empty) {
+        Value::Null
+    } else {
+        Value::from(devices)
+    }
+}
+
+/// Refuses devices without a `type`: Incus' own message does not name the device.
+pub fn untyped_devices(devices: &Value, problems: &mut Diagnostics) {
+    for (name, device) in devices.as_map().into_iter().flatten() {
+        if device.is_known() && device.get("type").is_null() {
+            problems.error(
+                Path::from("devices").key(name.as_str()),
+                "Device without a type",
+                format!("`{name}` needs a `type`, such as \"disk\", \"nic\" or \"proxy\"."),
+            );
+        }
+    }
+}
+
+/// The user of an object, from its API path: `/1.0/instances/web?project=pro` is `instance web`.
+#[must_use]
+pub fn short_user(path: &str) -> String {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let parts: Vec<_> = path.trim_start_matches("/1.0/").split('/').collect();
+    let text = match parts.as_slice() {
+        ["storage-pools", pool, "volumes", kind, name] => format!("{kind} volume {name} in pool {pool}"),
+        ["storage-pools", pool, "buckets", name] => format!("bucket {name} in pool {pool}"),
+        [plural, name] => format!("{} {name}", plural.trim_end_matches('s')),
+        _ => path.to_owned(),
+    };
+    match query.strip_prefix("project=") {
+        Some(project) if !project.is_empty() => format!("{text} (project {project})"),
+        _ => text,
+    }
+}
+
+/// Brings the user's keys on an object to `wanted`: sets what is there, removes what the user may see and does not
+/// want. Keys with an attribute of their own and hidden ones stay as they are. Returns whether anything changed.
+pub fn bring(config: &mut BTreeMap<String, String>, wanted: &BTreeMap<String, String>, own: &[Own]) -> bool {
+    let before = config.clone();
+    config.retain(|key, _| marks::is_hidden(key) || owner(key, own).is_some() || wanted.contains_key(key));
+    config.extend(wanted.iter().map(|(key, value)| (key.clone(), value.clone())));
+    *config != before
+}
+
+/// Sets `key` to `value`, or removes it.
+pub fn put(config: &mut BTreeMap<String, String>, key: &str, value: Option<String>) {
+    match value {
+        Some(value) => config.insert(key.to_owned(), value),
+        None => config.remove(key),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &[Own] = &[("boot.autostart", "boot_autostart"), ("cloud-init.", "cloud_init")];
+
+    fn map(keys: &[&str]) -> BTreeMap<String, String> {
+        keys.iter().map(|key| ((*key).to_owned(), "1".to_owned())).collect()
+    }
+
+    #[test]
+    fn only_the_users_keys_are_visible() {
+        let all = map(&[
+            "limits.cpu",
+            "volatile.x",
+            "user.anklume.image",
+            "boot.autostart",
+            "cloud-init.user-data",
+            "user.mine",
+        ]);
+        assert_eq!(visible(&all, OWN), map(&["limits.cpu", "user.mine"]));
+    }
+
+    #[test]
+    fn a_key_with_an_attribute_is_refused_naming_it() {
+        let mut problems = Diagnostics::default();
+        refused(&Value::from(map(&["boot.autostart", "limits.cpu"])), &Path::from("config"), OWN, &mut problems);
+        let all: Vec<_> = problems.iter().collect();
+        assert_eq!(all.len(), 1);
+        assert!(all[0].detail.contains("boot_autostart"));
+    }
+
+    #[test]
+    fn empty_stays_as_the_prior_had_it() {
+        assert!(like_prior(&Value::Null, map(&[])).is_null());
+        assert!(!like_prior(&Value::from(map(&[])), map(&[])).is_null());
+    }
+
+    #[test]
+    fn a_removed_key_is_taken_away_and_a_hidden_one_stays() {
+        let mut config = map(&["limits.cpu", "volatile.x", "boot.autostart"]);
+        assert!(bring(&mut config, &map(&["limits.memory"]), OWN));
+        assert_eq!(config, map(&["limits.memory", "volatile.x", "boot.autostart"]));
+        assert!(!bring(&mut config, &map(&["limits.memory"]), OWN));
+    }
+}

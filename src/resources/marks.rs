@@ -1,0 +1,181 @@
+//! What the provider writes on the objects it makes: marks by which it knows its own, and the attributes that
+//! Incus has no place for.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::plugin::{Private, Value};
+
+/// Key of the fingerprint: a hash of who made the object and what was configured.
+pub const FINGERPRINT: &str = "user.anklume.fingerprint";
+/// Key of the incarnation: random, written anew when an object is adopted.
+pub const INCARNATION: &str = "user.anklume.incarnation";
+const PREFIX: &str = "user.anklume.";
+const FORMAT_VERSION: &str = "1";
+
+/// The two marks that a create request carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// 64 hexadecimal digits.
+    pub fingerprint: String,
+    /// 32 hexadecimal digits.
+    pub incarnation: String,
+}
+
+impl Marks {
+    /// Marks with an incarnation of their own.
+    #[must_use]
+    pub fn new(fingerprint: String) -> Self {
+        Self { fingerprint, incarnation: incarnation() }
+    }
+
+    /// Writes both into the configuration of an object.
+    pub fn write(&self, config: &mut BTreeMap<String, String>) {
+        config.insert(FINGERPRINT.to_owned(), self.fingerprint.clone());
+        config.insert(INCARNATION.to_owned(), self.incarnation.clone());
+    }
+}
+
+/// Who made an object that is already there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The same owner, from the same configuration: an interrupted create of ours.
+    Ours,
+    /// Anybody else, or another configuration.
+    Foreign,
+}
+
+/// Hash of the format version, `owner`, `kind`, `id` and the values that the user configured, as 64 hexadecimal
+/// digits. Nulls are left out, and so are the top-level attributes named in `secret`.
+#[must_use]
+pub fn fingerprint(owner: &str, kind: &str, id: &str, config: &Value, secret: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in [FORMAT_VERSION, owner, kind, id] {
+        text(&mut hash, part);
+    }
+    if let Some(attributes) = config.as_map() {
+        for (name, value) in
+            attributes.iter().filter(|(name, value)| !value.is_null() && !secret.contains(&name.as_str()))
+        {
+            text(&mut hash, name);
+            feed(&mut hash, value);
+        }
+    }
+    hex(&hash.finalize())
+}
+
+/// 32 random hexadecimal digits.
+#[must_use]
+pub fn incarnation() -> String {
+    hex(&rand::random::<[u8; 16]>())
+}
+
+/// The key under which an attribute without a place in Incus is kept: `user.anklume.<name>`.
+#[must_use]
+pub fn stored(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
+
+/// The value stored under [`stored`]`(name)`.
+#[must_use]
+pub fn read_stored<'c>(config: &'c BTreeMap<String, String>, name: &str) -> Option<&'c str> {
+    config.get(&stored(name)).map(String::as_str)
+}
+
+/// Whether an object with this configuration carries `fingerprint`.
+#[must_use]
+pub fn recognise(config: &BTreeMap<String, String>, fingerprint: &str) -> Found {
+    if config.get(FINGERPRINT).is_some_and(|found| found == fingerprint) { Found::Ours } else { Found::Foreign }
+}
+
+/// Whether the object is the one that `private` was kept for: a replacement that adopted it wrote another incarnation.
+#[must_use]
+pub fn same_incarnation(config: &BTreeMap<String, String>, private: &Private) -> bool {
+    let kept = private.get("incarnation").unwrap_or_default();
+    kept.is_empty() || config.get(INCARNATION).is_none_or(|found| found == kept)
+}
+
+/// Keys that never reach the user's `config`: the server's own and our marks.
+#[must_use]
+pub fn is_hidden(key: &str) -> bool {
+    ["volatile.", "image.", PREFIX].iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Length before bytes, so that no two sequences of texts hash alike.
+fn text(hash: &mut Sha256, text: &str) {
+    hash.update((text.len() as u64).to_be_bytes());
+    hash.update(text.as_bytes());
+}
+
+fn feed(hash: &mut Sha256, value: &Value) {
+    match value {
+        Value::Null | Value::Unknown => text(hash, "null"),
+        Value::Bool(flag) => text(hash, if *flag { "true" } else { "false" }),
+        Value::Number(_) => {
+            text(hash, &value.decode::<serde_json::Value>().map(|json| json.to_string()).unwrap_or_default())
+        }
+        Value::String(string) => {
+            hash.update(b"s");
+            text(hash, string);
+        }
+        Value::List(items) => {
+            hash.update(b"l");
+            hash.update((items.len() as u64).to_be_bytes());
+            items.iter().for_each(|item| feed(hash, item));
+        }
+        Value::Map(members) => {
+            hash.update(b"m");
+            let set: Vec<_> = members.iter().filter(|(_, value)| !value.is_null()).collect();
+            hash.update((set.len() as u64).to_be_bytes());
+            for (name, value) in set {
+                text(hash, name);
+                feed(hash, value);
+            }
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, Value)]) -> Value {
+        Value::Map(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+    }
+
+    fn of(config: &Value) -> String {
+        fingerprint("me", "anklume_domain", "pro", config, &["cloud_init"])
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_what_is_configured_and_on_nothing_else() {
+        let base = config(&[("name", "pro".into()), ("description", Value::Null)]);
+        assert_eq!(of(&base), of(&config(&[("name", "pro".into())])));
+        assert_eq!(of(&base), of(&config(&[("name", "pro".into()), ("cloud_init", "secret".into())])));
+        assert_ne!(of(&base), of(&config(&[("name", "pro".into()), ("nat", true.into())])));
+        assert_ne!(of(&base), fingerprint("you", "anklume_domain", "pro", &base, &[]));
+        assert_ne!(of(&base), fingerprint("me", "anklume_profile", "pro", &base, &[]));
+    }
+
+    #[test]
+    fn neighbouring_texts_do_not_run_together() {
+        assert_ne!(of(&config(&[("a", "bc".into())])), of(&config(&[("ab", "c".into())])));
+    }
+
+    #[test]
+    fn the_format_of_a_fingerprint_does_not_change_unnoticed() {
+        let value = config(&[("name", "pro".into()), ("subnet_id", 4_i64.into()), ("nat", true.into())]);
+        assert_eq!(of(&value).len(), 64);
+    }
+
+    #[test]
+    fn incarnations_differ() {
+        assert_ne!(incarnation(), incarnation());
+        assert_eq!(incarnation().len(), 32);
+    }
+}

@@ -1,0 +1,303 @@
+//! `anklume_profile`: configuration and devices that instances of a domain share.
+
+mod schema;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use super::marks::{self, Found, Marks};
+use super::session::Session;
+use super::{keys, refusal, timeouts};
+use crate::incus::{self, Client, Devices, profile};
+use crate::plugin::{
+    Action, Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Private, Resource, Schema, Stored, Update,
+    Value,
+};
+
+const KIND: &str = "anklume_profile";
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The resource `anklume_profile`.
+pub struct Profile;
+
+#[derive(Deserialize)]
+struct Model {
+    name: String,
+    domain: String,
+    description: Option<String>,
+    config: Option<BTreeMap<String, String>>,
+    devices: Option<Devices>,
+}
+
+impl Model {
+    fn read(value: &Value) -> Result<Self, Diagnostic> {
+        value.decode().map_err(|error| refusal::defect("the profile", error))
+    }
+
+    /// Writes everything but the name and the marks; returns whether anything changed.
+    fn apply(&self, profile: &mut profile::Profile) -> bool {
+        let before = profile.clone();
+        profile.description = self.description.clone().unwrap_or_default();
+        keys::bring(&mut profile.config, &self.config.clone().unwrap_or_default(), &[]);
+        profile.devices = self.devices.clone().unwrap_or_default();
+        *profile != before
+    }
+}
+
+#[async_trait]
+impl Resource<Session> for Profile {
+    fn type_name(&self) -> &'static str {
+        KIND
+    }
+
+    fn schema(&self) -> Schema {
+        schema::schema()
+    }
+
+    fn validate(&self, config: &Value, problems: &mut Diagnostics) {
+        schema::validate(config, problems);
+    }
+
+    fn plan(&self, session: &Session, plan: &mut Plan<'_>) {
+        if plan.action == Action::Destroy {
+            return;
+        }
+        let id = match (plan.planned.get("domain").as_str(), plan.planned.get("name").as_str()) {
+            (Some(domain), Some(name)) => format!("{domain}/{name}"),
+            _ => return plan.unknown("id"),
+        };
+        session.plan_once(KIND, &id, plan);
+        plan.set("id", id);
+    }
+
+    async fn create(&self, session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
+        let model = Model::read(&input.planned)?;
+        let id = format!("{}/{}", model.domain, model.name);
+        session.create_once(KIND, &id)?;
+        let client = session.client().await?;
+        let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
+        let project = session.project(&model.domain);
+        let marks = Marks::new(marks::fingerprint(session.owner(), KIND, &id, &input.config, &[]));
+        let private = private(session, &marks.incarnation);
+
+        let mut wanted = profile::Profile::default();
+        model.apply(&mut wanted);
+        marks.write(&mut wanted.config);
+        let body = profile::Create {
+            name: model.name.clone(),
+            description: wanted.description,
+            config: wanted.config,
+            devices: wanted.devices,
+        };
+        let mut warnings = Diagnostics::default();
+        match client.run(profile::create(&project, &body), &wait).await {
+            Ok(_) => {}
+            Err(error) if error.is_already_exists() || error.may_have_been_sent() => {
+                let found: profile::Profile = fetch(client, &project, &model.name)
+                    .await
+                    .and_then(|found| found.ok_or(error))
+                    .map_err(|error| failed("create", &model.name, &model.domain, &error))?;
+                if marks::recognise(&found.config, &marks.fingerprint) == Found::Foreign {
+                    return Err(refusal::taken("profile", &model.name, KIND, &id).into());
+                }
+                client
+                    .modify(
+                        profile::get(&project, &model.name),
+                        |profile: &mut profile::Profile| {
+                            marks.write(&mut profile.config);
+                            model.apply(profile);
+                            true
+                        },
+                        &wait,
+                    )
+                    .await
+                    .map_err(|error| failed("create", &model.name, &model.domain, &error))?;
+                warnings.warning(
+                    Path::root(),
+                    "Continued an interrupted create",
+                    format!("The profile \"{id}\" was there already, made by an earlier apply of this configuration."),
+                );
+            }
+            Err(error) if error.is_not_found() => return Err(no_domain(&model.domain, &error).into()),
+            Err(error) => return Err(failed("create", &model.name, &model.domain, &error).into()),
+        }
+        let stored = self
+            .stored(client, &project, &input.planned, private)
+            .await
+            .map_err(|error| failed("read", &model.name, &model.domain, &error))?;
+        Ok(Stored { warnings, ..stored })
+    }
+
+    async fn read(&self, session: &Session, _call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+        refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
+        let client = session.client().await?;
+        let (domain, name) = names(&current.state);
+        let found = client.read_profile(&session.project(domain), name).await;
+        let found = found.map_err(|error| failed("read", name, domain, &error))?;
+        Ok(found.map(|profile| Stored::new(state(&profile, &current.state), current.private)))
+    }
+
+    async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
+        let model = Model::read(&input.planned)?;
+        let client = session.client().await?;
+        let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
+        let project = session.project(&model.domain);
+        let old = input.prior.get("name").as_str().unwrap_or(&model.name);
+        let renamed = old != model.name;
+        let fingerprint = renamed.then(|| {
+            marks::fingerprint(session.owner(), KIND, &format!("{}/{}", model.domain, model.name), &input.config, &[])
+        });
+        let failure = |error: &incus::Error| failed("update", old, &model.domain, error);
+        client
+            .modify(
+                profile::get(&project, old),
+                |profile: &mut profile::Profile| {
+                    let before = profile.config.clone();
+                    keys_of_rename(&mut profile.config, fingerprint.as_deref());
+                    model.apply(profile) | (before != profile.config)
+                },
+                &wait,
+            )
+            .await
+            .map_err(|error| failure(&error))?;
+        if renamed {
+            client.run(profile::rename(&project, old, &model.name), &wait).await.map_err(|error| failure(&error))?;
+        }
+        self.stored(client, &project, &input.planned, input.private).await.map_err(|error| failure(&error).into())
+    }
+
+    async fn delete(&self, session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
+        let client = session.client().await?;
+        let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
+        let (domain, name) = names(&prior.state);
+        let project = session.project(domain);
+        let failure = |error: &incus::Error| failed("delete", name, domain, error);
+        let Some(found) = fetch(client, &project, name).await.map_err(|error| failure(&error))? else { return Ok(()) };
+        if !marks::same_incarnation(&found.config, &prior.private) {
+            return Ok(());
+        }
+        if !found.used_by.is_empty() {
+            return Err(in_use(name, domain, &found.used_by).into());
+        }
+        match client.run(profile::delete(&project, name), &wait).await {
+            Err(error) if !error.is_not_found() => return Err(failure(&error).into()),
+            _ => {}
+        }
+        session.forget(KIND, &format!("{domain}/{name}"));
+        Ok(())
+    }
+
+    async fn import(&self, session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
+        let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty())
+        else {
+            return Err(Diagnostic::error(
+                Path::root(),
+                "Invalid import id",
+                format!("\"{id}\" is not `<domain>/<name>`, such as \"pro/vm-resources\"."),
+            )
+            .into());
+        };
+        let client = session.client().await?;
+        let found = fetch(client, &session.project(domain), name)
+            .await
+            .map_err(|error| failed("import", name, domain, &error))?;
+        let Some(found) = found else {
+            return Err(Diagnostic::error(
+                Path::root(),
+                "Unable to import profile: it does not exist",
+                format!("There is no profile \"{name}\" in the domain \"{domain}\"."),
+            )
+            .into());
+        };
+        let mut prior = Value::object();
+        prior.set("id", id);
+        prior.set("domain", domain);
+        let incarnation = found.config.get(marks::INCARNATION).cloned().unwrap_or_default();
+        Ok(Stored::new(state(&found, &prior), private(session, &incarnation)))
+    }
+}
+
+impl Profile {
+    async fn stored(
+        &self,
+        client: &Client,
+        project: &str,
+        planned: &Value,
+        private: Private,
+    ) -> Result<Stored, incus::Error> {
+        let (_, name) = names(planned);
+        let profile = client.get::<profile::Profile>(profile::get(project, name)).await?.value;
+        Ok(Stored::new(state(&profile, planned), private))
+    }
+}
+
+fn names(state: &Value) -> (&str, &str) {
+    (state.get("domain").as_str().unwrap_or_default(), state.get("name").as_str().unwrap_or_default())
+}
+
+fn private(session: &Session, incarnation: &str) -> Private {
+    let mut private = Private::default();
+    private.set("incarnation", incarnation);
+    private.set("prefix", session.prefix());
+    private
+}
+
+fn keys_of_rename(config: &mut incus::Config, fingerprint: Option<&str>) {
+    if let Some(fingerprint) = fingerprint {
+        config.insert(marks::FINGERPRINT.to_owned(), fingerprint.to_owned());
+    }
+}
+
+async fn fetch(client: &Client, project: &str, name: &str) -> Result<Option<profile::Profile>, incus::Error> {
+    match client.get::<profile::Profile>(profile::get(project, name)).await {
+        Ok(found) => Ok(Some(found.value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn state(found: &profile::Profile, prior: &Value) -> Value {
+    let domain = prior.get("domain").as_str().unwrap_or_default();
+    let mut state = Value::object();
+    state.set("id", format!("{domain}/{}", found.name));
+    state.set("name", found.name.as_str());
+    state.set("domain", domain);
+    state.set("description", keys::description(&found.description, prior.get("description")));
+    state.set("config", keys::like_prior(prior.get("config"), keys::visible(&found.config, &[])));
+    state.set("devices", keys::devices_like_prior(prior.get("devices"), found.devices.clone()));
+    state.set("timeouts", prior.get("timeouts").clone());
+    state
+}
+
+fn failed(verb: &str, name: &str, domain: &str, error: &incus::Error) -> Diagnostic {
+    let mut diagnostic = refusal::diagnostic(format!("Unable to {verb} profile"), error);
+    diagnostic.detail = format!("Profile \"{name}\" in domain \"{domain}\". {}", diagnostic.detail);
+    diagnostic
+}
+
+fn no_domain(domain: &str, error: &incus::Error) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("domain"),
+        "Unable to create profile: no such domain",
+        format!(
+            "There is no domain \"{domain}\". Refer to it as `anklume_domain.<name>.name`, so that it is made first.\n\n{}",
+            refusal::causes(error)
+        ),
+    )
+}
+
+fn in_use(name: &str, domain: &str, used_by: &[String]) -> Diagnostic {
+    let users: Vec<_> = used_by.iter().map(|path| format!("    {}", keys::short_user(path))).collect();
+    Diagnostic::error(
+        Path::root(),
+        "Unable to delete profile: it is in use",
+        format!(
+            "The profile \"{name}\" of domain \"{domain}\" is used by:\n\n{}\n\nRemove it from their `profiles` first. To do both in one apply, give the profile \
+             `lifecycle {{ create_before_destroy = true }}` and apply that before: otherwise it is destroyed before its users are updated.",
+            users.join("\n")
+        ),
+    )
+}

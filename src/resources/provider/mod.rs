@@ -1,0 +1,238 @@
+//! The provider block and the resources behind it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::domain::Addressing;
+use super::session::{ImageServer, Options, Session};
+use super::{domain, profile};
+use crate::incus::remote;
+use crate::plugin::{Attribute, Diagnostics, Path, Problem, Provider, Resource, Schema, Value};
+
+/// The provider `anklume`.
+pub struct Anklume;
+
+impl Provider for Anklume {
+    type Session = Session;
+
+    fn schema(&self) -> Schema {
+        Schema::new(
+            0,
+            "Compartments on [Incus](https://linuxcontainers.org/incus/): domains, and the containers and virtual machines in them. \
+             With an empty block the provider talks to the same Incus as the `incus` command.",
+            attributes(),
+        )
+    }
+
+    fn validate(&self, config: &Value, problems: &mut Diagnostics) {
+        let both = |left: &str, right: &str| !config.get(left).is_null() && !config.get(right).is_null();
+        for (left, right, detail) in [
+            (
+                "remote",
+                "address",
+                "`remote` names a server of the Incus CLI, `address` gives one directly. Keep one of them.",
+            ),
+            ("server_certificate", "server_fingerprint", "Both pin the server. Keep one of them."),
+        ] {
+            if both(left, right) {
+                problems.error(Path::from(right), "Attributes that exclude each other", detail);
+            }
+        }
+        for (one, other) in [("client_certificate", "client_key"), ("client_key", "client_certificate")] {
+            if !config.get(one).is_null() && config.get(other).is_null() {
+                problems.error(
+                    Path::from(one),
+                    "Incomplete client pair",
+                    format!("`{one}` needs `{other}` beside it."),
+                );
+            }
+        }
+        if let Err(problem) = addressing(config.get("addressing")) {
+            problems.error(Path::from("addressing"), problem.summary, problem.detail);
+        }
+    }
+
+    fn configure(&self, config: Value, _client_version: &str) -> Result<Session, Diagnostics> {
+        let mut diagnostics = Diagnostics::default();
+        let block: Block = match config.decode() {
+            Ok(block) => block,
+            Err(error) => {
+                diagnostics.error(Path::root(), "Unable to read the provider block", format!("Cause: {error}"));
+                return Err(diagnostics);
+            }
+        };
+        let addressing = addressing(config.get("addressing")).map_err(|problem| {
+            diagnostics.error(Path::from("addressing"), problem.summary, problem.detail);
+            std::mem::take(&mut diagnostics)
+        })?;
+        Ok(Session::new(block.into_options(addressing)))
+    }
+
+    fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
+        vec![Box::new(domain::Domain), Box::new(profile::Profile)]
+    }
+}
+
+/// The provider block as it is configured; what is unknown reads as unset.
+#[derive(Deserialize)]
+struct Block {
+    remote: Option<String>,
+    address: Option<String>,
+    config_dir: Option<String>,
+    client_certificate: Option<String>,
+    client_key: Option<String>,
+    server_certificate: Option<String>,
+    server_fingerprint: Option<String>,
+    token: Option<String>,
+    accept_remote_certificate: Option<bool>,
+    owner: Option<String>,
+    nesting_prefix: Option<String>,
+    default_image: Option<String>,
+    delete_protection: Option<bool>,
+    images: Option<BTreeMap<String, ImageBlock>>,
+}
+
+#[derive(Deserialize)]
+struct ImageBlock {
+    address: String,
+    protocol: Option<String>,
+}
+
+impl Block {
+    fn into_options(self, addressing: Addressing) -> Options {
+        let Self {
+            remote,
+            address,
+            config_dir,
+            client_certificate,
+            client_key,
+            server_certificate,
+            server_fingerprint,
+            token,
+            accept_remote_certificate,
+            owner,
+            nesting_prefix,
+            default_image,
+            delete_protection,
+            images,
+        } = self;
+        Options {
+            remote: remote::Settings {
+                remote,
+                address,
+                config_dir: config_dir.map(Into::into),
+                client_certificate,
+                client_key,
+                server_certificate,
+                server_fingerprint,
+                token,
+                accept_remote_certificate,
+            },
+            owner: owner.unwrap_or_else(default_owner),
+            addressing,
+            prefix: nesting_prefix.map(|digits| format!("{digits}-")).unwrap_or_default(),
+            default_image,
+            delete_protection,
+            images: images
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, block)| {
+                    let protocol = block.protocol.unwrap_or_else(|| "simplestreams".to_owned());
+                    (name, ImageServer { address: block.address, protocol })
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Working directory and workspace: what tells two configurations apart on one machine.
+fn default_owner() -> String {
+    let directory = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
+    let workspace =
+        std::env::var("TF_WORKSPACE").ok().or_else(|| std::fs::read_to_string(".terraform/environment").ok());
+    format!("{directory}:{}", workspace.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("default"))
+}
+
+fn addressing(block: &Value) -> Result<Addressing, Problem> {
+    let octet = |name: &str, default: u8| match block.get(name) {
+        Value::Null | Value::Unknown => Ok(default),
+        value => value
+            .as_i64()
+            .and_then(|number| u8::try_from(number).ok())
+            .ok_or_else(|| Problem::new("Invalid octet", format!("`addressing.{name}` is not between 0 and 255."))),
+    };
+    let defaults = Addressing::default();
+    Ok(Addressing {
+        base_octet: octet("base_octet", defaults.base_octet)?,
+        zone_base: octet("zone_base", defaults.zone_base)?,
+    })
+}
+
+fn nesting_prefix(value: &Value) -> Result<(), Problem> {
+    match value.as_str() {
+        Some(text) if text.len() != 3 || !text.bytes().all(|byte| byte.is_ascii_digit()) => Err(Problem::new(
+            "Invalid nesting prefix",
+            format!("\"{text}\" is not three digits. Write the level as \"001\"; the `-` after it is added."),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn protocol(value: &Value) -> Result<(), Problem> {
+    match value.as_str() {
+        Some(text) if !["simplestreams", "incus", "oci"].contains(&text) => Err(Problem::new(
+            "Unknown image protocol",
+            format!("\"{text}\" is not a protocol of image servers. Use \"simplestreams\", \"incus\" or \"oci\"."),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn attributes() -> Vec<Attribute> {
+    vec![
+        Attribute::string("remote").optional().describe("Name of a remote in the Incus CLI's `config.yml`. Excludes `address`."),
+        Attribute::string("address")
+            .optional()
+            .describe("Where Incus answers: `unix:///path/to/unix.socket` or `https://host:8443`. Unset: `INCUS_ADDR`, then the CLI's default remote, then the local socket."),
+        Attribute::string("config_dir").optional().describe("Directory of the Incus CLI's configuration. Unset: `INCUS_CONF`, then `~/.config/incus`."),
+        Attribute::string("client_certificate").optional().describe("Client certificate in PEM; needs `client_key`. Unset: the CLI's own."),
+        Attribute::string("client_key").optional().sensitive().describe("Private key of `client_certificate`, in PEM."),
+        Attribute::string("server_certificate").optional().describe("The server's certificate in PEM, pinned exactly."),
+        Attribute::string("server_fingerprint").optional().describe("SHA-256 of the server's certificate, 64 hexadecimal digits, pinned exactly."),
+        Attribute::string("token")
+            .optional()
+            .sensitive()
+            .describe("One-time trust token of `incus config trust add`: adds the client's certificate at the first connection."),
+        Attribute::bool("accept_remote_certificate")
+            .optional()
+            .describe("Trust any certificate of an `https` address. For throw-away servers only: it gives up the protection of the connection."),
+        Attribute::string("owner")
+            .optional()
+            .describe("Whose objects these are: part of the mark by which an interrupted create is recognised. Unset: working directory and workspace. Set it where one configuration runs from changing directories, as in CI."),
+        Attribute::single(
+            "addressing",
+            vec![
+                Attribute::number("base_octet").optional().describe("First octet of every domain's subnet; 10 when unset."),
+                Attribute::number("zone_base").optional().describe("Second octet of the zone `admin`; the other trust levels are 10, 20, 40 and 50 above it. 100 when unset."),
+            ],
+        )
+        .optional()
+        .describe("How the subnets of domains are laid out. A change does not touch domains that exist."),
+        Attribute::string("nesting_prefix")
+            .optional()
+            .check(nesting_prefix)
+            .describe("Three digits that are put, with a `-`, before the names of projects, bridges and instances in Incus, such as `\"001\"` for the first level of nesting. Never part of `name` or `id`."),
+        Attribute::string("default_image").optional().describe("Image of instances that set none."),
+        Attribute::bool("delete_protection").optional().describe("Default of `delete_protection` for instances. Unset: each resource's own."),
+        Attribute::nested_map(
+            "images",
+            vec![
+                Attribute::string("address").required().describe("URL of the server."),
+                Attribute::string("protocol").optional().check(protocol).describe("`simplestreams` (default), `incus` or `oci`."),
+            ],
+        )
+        .optional()
+        .describe("Image servers by the name that stands before the colon of `image`. `images` is the public server unless given here."),
+    ]
+}

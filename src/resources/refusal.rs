@@ -1,0 +1,216 @@
+//! The one place that turns an error of the Incus layer into a diagnostic.
+
+use std::fmt::Display;
+
+use crate::incus::{ConnectFault, Error, Refusal, remote};
+use crate::plugin::{Diagnostic, Diagnostics, Path};
+
+/// A diagnostic for an error: `summary`, what to do, then each cause once. It stands at the attribute that the error
+/// is about, where that is known.
+#[must_use]
+pub fn diagnostic(summary: impl Into<String>, error: &Error) -> Diagnostic {
+    let (path, advice) = advice(error);
+    let detail = if advice.is_empty() { causes(error) } else { format!("{advice}\n\n{}", causes(error)) };
+    Diagnostic::error(path, summary, detail)
+}
+
+/// [`diagnostic`], at an attribute of the caller's choice.
+#[must_use]
+pub fn at(path: impl Into<Path>, summary: impl Into<String>, error: &Error) -> Diagnostic {
+    Diagnostic { path: path.into(), ..diagnostic(summary, error) }
+}
+
+/// Where Incus is cannot be told from the provider block, the environment and the CLI's configuration.
+#[must_use]
+pub fn unresolved(error: &remote::Error) -> Diagnostic {
+    let (path, advice) = match error {
+        remote::Error::UnknownRemote { known, .. } => (
+            "remote",
+            format!("Known remotes: {}. Add it with `incus remote add`, or set `address`.", known.join(", ")),
+        ),
+        remote::Error::NeedsOidc { .. } => (
+            "token",
+            "Make a trust token on the server with `incus config trust add <name>`, and set `address` and `token`."
+                .to_owned(),
+        ),
+        remote::Error::ImageServer { .. } => {
+            ("remote", "It serves images only. Name a remote that is an Incus server.".to_owned())
+        }
+        remote::Error::BadAddress { .. } => {
+            ("address", "Write it as \"unix:///path/to/unix.socket\" or \"https://host:8443\".".to_owned())
+        }
+        remote::Error::NoPin { .. } => (
+            "server_certificate",
+            "Set `server_certificate` or `server_fingerprint`, or give a `token`, which carries the fingerprint."
+                .to_owned(),
+        ),
+        remote::Error::BadFingerprint => ("server_fingerprint", "Copy it from `incus info` on the server.".to_owned()),
+        remote::Error::BadCertificate { .. } => {
+            ("server_certificate", "Give the certificate in PEM, or the path of such a file.".to_owned())
+        }
+        remote::Error::HalfIdentity => {
+            ("client_certificate", "Set `client_certificate` and `client_key` together.".to_owned())
+        }
+        remote::Error::BadToken => {
+            ("token", "Copy the whole token, as `incus config trust add <name>` printed it.".to_owned())
+        }
+        _ => ("", String::new()),
+    };
+    let path = if path.is_empty() { Path::root() } else { Path::from(path) };
+    let detail = if advice.is_empty() { causes(error) } else { format!("{advice}\n\n{}", causes(error)) };
+    Diagnostic::error(path, "Unable to find Incus", detail)
+}
+
+/// `Cause:` and every error of the chain, each text once.
+#[must_use]
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !texts.iter().any(|known| known.contains(&text)) {
+            texts.push(text);
+        }
+        next = cause.source();
+    }
+    format!("Cause: {}", texts.join(": "))
+}
+
+fn advice(error: &Error) -> (Path, String) {
+    let at = |name: &str, text: &str| (Path::from(name), text.to_owned());
+    let root = |text: &str| (Path::root(), text.to_owned());
+    match error {
+        Error::Connect { endpoint, fault, .. } => (Path::root(), unreachable_advice(endpoint, fault)),
+        Error::Lost { may_have_been_sent: true, .. } => root(
+            "Whether Incus carried out the request is not known. Apply again: what is there is recognised and completed.",
+        ),
+        Error::Lost { .. } => root("Nothing was sent. Apply again once the daemon answers."),
+        Error::Deadline { .. } => root(
+            "Raise the limit in `timeouts` or `wait`, or look at what Incus is doing:\n\n    incus operation list --all-projects",
+        ),
+        Error::Stopped { .. } => root("The run was interrupted. The next apply goes on from here."),
+        Error::Refused { refusal, .. } => match refusal {
+            Refusal::ImageNotFound => {
+                at("image", "There is no such image. List the images of the server:\n\n    incus image list")
+            }
+            Refusal::ImageTypeMismatch => {
+                at("type", "The image is of the other type. Set `type`, or name an image that has both variants.")
+            }
+            Refusal::PoolNotFound => {
+                at("storage_pool", "There is no such storage pool. List them:\n\n    incus storage list")
+            }
+            Refusal::ProfileNotFound => at(
+                "profiles",
+                "A profile of the list is missing in the domain. Refer to it as `anklume_profile.<name>.name`, so that it is made first.",
+            ),
+            Refusal::NetworkNotFound => at("devices", "A network that a device names does not exist."),
+            Refusal::NoRootDisk => {
+                at("profiles", "No profile of the list has a root disk. Add \"default\", or set `root_disk`.")
+            }
+            Refusal::AddressTaken => at(
+                "ipv4_address",
+                "Another instance of the domain has this address. Choose a free one of the domain's `static_range`.",
+            ),
+            Refusal::AddressOutsideSubnet => {
+                at("ipv4_address", "The address lies outside of the domain's subnet. Choose one of its `static_range`.")
+            }
+            Refusal::AddressIsGateway => {
+                at("ipv4_address", "The address is the bridge's own. Choose one of the domain's `static_range`.")
+            }
+            Refusal::GatewayTaken => {
+                at("subnet", "Something on the host has this gateway already. Choose another subnet.")
+            }
+            Refusal::UnknownKey(key) => (
+                Path::from("config").key(key.as_str()),
+                format!(
+                    "Incus does not know `{key}` here. Some keys are for containers only, some for virtual machines only; otherwise look for a typo."
+                ),
+            ),
+            Refusal::Protected => at("delete_protection", "Set `delete_protection = false` and apply, then destroy."),
+            Refusal::ProjectNotEmpty => {
+                root("The domain still holds something. Remove it first, or set `force_destroy = true` and apply.")
+            }
+            Refusal::InUse(_) => root("Something still uses it. Remove the users first."),
+            Refusal::VmKeyNotLive(key) => (
+                Path::from("config").key(key.as_str()),
+                format!(
+                    "`{key}` cannot change while the virtual machine runs. Set `restart_on_update = true`, or stop it first."
+                ),
+            ),
+            Refusal::Busy => root("Another operation is running on it. Apply again when it has ended."),
+            Refusal::Forbidden => {
+                root("The client certificate is restricted. Give it access to the project, or use an unrestricted one.")
+            }
+            Refusal::TokenRefused => at(
+                "token",
+                "The trust token was used already, has expired or is not of this server. Make another:\n\n    incus config trust add <name>",
+            ),
+            _ => root(""),
+        },
+        _ => root(""),
+    }
+}
+
+fn unreachable_advice(endpoint: &str, fault: &ConnectFault) -> String {
+    match fault {
+        ConnectFault::NoDaemon => format!(
+            "Incus does not answer at {endpoint}. Start it, or say where it is with `address` or `remote` in the provider block:\n\n    systemctl start incus"
+        ),
+        ConnectFault::PermissionDenied => format!(
+            "This user may not open {endpoint}. Add it to the group `incus-admin` and log in again:\n\n    usermod -aG incus-admin <user>"
+        ),
+        ConnectFault::WrongCertificate { .. } => format!(
+            "{endpoint} shows another certificate than the one that is pinned. If the server was reinstalled, correct `server_certificate` or `server_fingerprint`; if not, somebody is in between."
+        ),
+        ConnectFault::Untrusted => format!(
+            "{endpoint} does not know the client certificate. Make a trust token there and set it as `token` in the provider block:\n\n    incus config trust add <name>"
+        ),
+        ConnectFault::Timeout => format!("{endpoint} did not answer in time. Check the address and the firewall."),
+        ConnectFault::Identity => "Correct `client_certificate` and `client_key` in the provider block.".to_owned(),
+        _ => format!("Check that {endpoint} is an Incus server."),
+    }
+}
+
+/// The error for a name that somebody else has: with the `import` block that would adopt the object.
+#[must_use]
+pub fn taken(noun: &str, name: &str, kind: &str, import_id: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("name"),
+        format!("Unable to create {noun}: the name is taken"),
+        format!(
+            "A {noun} \"{name}\" exists already and was not made by this configuration. It was left alone. Choose another name, or adopt it:\n\n\
+             \u{20}   import {{\n        to = {kind}.<name>\n        id = \"{import_id}\"\n    }}"
+        ),
+    )
+}
+
+/// The error for a value that the provider itself cannot read: a defect.
+#[must_use]
+pub fn defect(what: &str, cause: impl Display) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        format!("Unable to read {what}"),
+        format!("This is a defect of the provider; please report it.\n\nCause: {cause}"),
+    )
+}
+
+/// A nesting prefix that differs from the one an object was made with.
+///
+/// # Errors
+///
+/// When `kept` is set and differs from `prefix`.
+pub fn same_prefix(kept: Option<&str>, prefix: &str) -> Result<(), Diagnostics> {
+    match kept {
+        Some(kept) if kept != prefix => Err(Diagnostic::error(
+            Path::root(),
+            "Another nesting prefix",
+            format!(
+                "This object was made with the nesting prefix \"{}\", and the provider has \"{}\" now. Set `nesting_prefix` back, or destroy with the old one first.",
+                kept.trim_end_matches('-'),
+                prefix.trim_end_matches('-')
+            ),
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
