@@ -1,0 +1,188 @@
+//! What a plan of an instance says. Pure: no clock, no I/O.
+
+use std::net::Ipv4Addr;
+
+use super::restart;
+use crate::plugin::{Action, Path, Plan, Value};
+use crate::resources::session::Session;
+use crate::resources::size;
+
+/// Private state: `kept` where the object was made by others and its image text is not known.
+pub(super) const IMAGE: &str = "image";
+/// Private state: `static` where the device `eth0` belongs to `ipv4_address`.
+pub(super) const IPV4: &str = "ipv4";
+/// Private state: `own` where the device `root` belongs to `root_disk`.
+pub(super) const ROOT_DISK: &str = "root_disk";
+
+/// What of the provider block a plan of an instance needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Defaults<'s> {
+    pub(super) image: Option<&'s str>,
+    pub(super) delete_protection: Option<bool>,
+}
+
+pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
+    if plan.action == Action::Destroy {
+        return refuse_protected(plan, "destroyed");
+    }
+    if let (Some(domain), Some(name)) = (plan.planned.get("domain").as_str(), plan.planned.get("name").as_str()) {
+        let id = format!("{domain}/{name}");
+        let incus_name = session.incus_name(name);
+        session.plan_once(super::KIND, &id, plan);
+        if incus_name.len() > 63 {
+            plan.diagnostics.error(
+                "name",
+                "Instance name too long",
+                format!("With the nesting prefix it is `{incus_name}`, of {} characters. Incus takes 63.", incus_name.len()),
+            );
+        }
+    }
+    rules(Defaults { image: session.default_image(), delete_protection: session.delete_protection() }, plan);
+}
+
+/// Everything that does not depend on what else is planned.
+pub(super) fn rules(defaults: Defaults<'_>, plan: &mut Plan<'_>) {
+    match (plan.planned.get("domain").as_str(), plan.planned.get("name").as_str()) {
+        (Some(domain), Some(name)) => {
+            let id = format!("{domain}/{name}");
+            plan.set("id", id);
+        }
+        _ => plan.unknown("id"),
+    }
+    image(defaults.image, plan);
+    protection(defaults.delete_protection, plan);
+    root_disk(plan);
+    if plan.action == Action::Update {
+        update(plan);
+    }
+}
+
+fn image(default: Option<&str>, plan: &mut Plan<'_>) {
+    let configured = !plan.config.get("image").is_null();
+    if !plan.prior.is_null() {
+        if plan.private.get(IMAGE) == Some("kept") {
+            let prior = plan.prior.get("image").clone();
+            plan.set("image", prior);
+        } else {
+            plan.replace("image");
+        }
+    } else if !configured {
+        match default {
+            Some(image) => plan.set("image", image),
+            None => plan.diagnostics.error(
+                "image",
+                "No image",
+                "Set `image`, such as \"images:debian/13\", or `default_image` in the provider block.",
+            ),
+        }
+    }
+}
+
+fn protection(default: Option<bool>, plan: &mut Plan<'_>) {
+    if !plan.config.get("delete_protection").is_null() {
+        return;
+    }
+    match (default, plan.planned.get("ephemeral").as_bool()) {
+        (Some(default), _) => plan.set("delete_protection", default),
+        (None, Some(ephemeral)) => plan.set("delete_protection", !ephemeral),
+        (None, None) => plan.unknown("delete_protection"),
+    }
+}
+
+fn root_disk(plan: &mut Plan<'_>) {
+    let (prior, wanted, configured) = (plan.prior.get("root_disk"), plan.planned.get("root_disk").clone(), plan.config.get("root_disk"));
+    if wanted.as_map().is_none() {
+        return;
+    }
+    if prior.is_null() {
+        if configured.get("pool").is_null() {
+            let mut disk = wanted;
+            disk.set("pool", Value::Unknown);
+            plan.set("root_disk", disk);
+        }
+        return;
+    }
+    plan.replace("root_disk.pool");
+    let bytes = |value: &Value| value.get("size").as_str().and_then(|text| size::parse(text).ok());
+    if let (Some(from), Some(to), Some("vm")) = (bytes(prior), bytes(&wanted), plan.planned.get("type").as_str()) {
+        if to < from {
+            plan.diagnostics.error(
+                "root_disk.size",
+                "A virtual machine's disk cannot shrink",
+                "Incus only grows it. Set the old size or a larger one; for a smaller disk, make another instance.",
+            );
+        }
+    }
+}
+
+fn update(plan: &mut Plan<'_>) {
+    if plan.replaces() || plan.changed("domain") || plan.changed("type") {
+        return refuse_protected(plan, "replaced");
+    }
+    let renamed = plan.changed("name");
+    if renamed && plan.planned.get("ephemeral").as_bool() == Some(true) {
+        plan.diagnostics.error(
+            "name",
+            "An ephemeral instance cannot be renamed",
+            "A rename needs a stop, and Incus deletes an ephemeral instance when it stops. Set `ephemeral = false` and apply first.",
+        );
+    }
+    let dhcp = plan.config.get("ipv4_address").is_null();
+    let back_to_dhcp = dhcp && plan.private.get(IPV4) == Some("static");
+    if back_to_dhcp {
+        plan.unknown("ipv4_address");
+    }
+    let reasons = restart::reasons(plan.prior, &plan.planned);
+    let runs = plan.prior.get("running").as_bool() == Some(true) && plan.planned.get("running").as_bool() == Some(true);
+    let restarts = runs && (!reasons.is_empty() || renamed);
+    let wanted = plan.planned.get("restart_on_update").as_bool() != Some(false);
+    if runs {
+        if let Some(at) = reasons.first() {
+            warn(plan, at.clone(), wanted);
+        }
+    }
+    let touched = plan.changed("running")
+        || plan.changed("profiles")
+        || plan.changed("ipv4_address")
+        || restart::nics_changed(plan.prior, &plan.planned)
+        || (restarts && (wanted || renamed));
+    if touched {
+        ["status", "ipv6_address", "interfaces"].into_iter().for_each(|name| plan.unknown(name));
+        if dhcp {
+            plan.unknown("ipv4_address");
+        }
+    }
+}
+
+fn warn(plan: &mut Plan<'_>, at: Path, restarts: bool) {
+    if restarts {
+        plan.diagnostics.warning(
+            at,
+            "The instance will be restarted",
+            "Incus applies this change at a start only. To restart at a time of your own, set `restart_on_update = false`.",
+        );
+    } else {
+        plan.diagnostics.warning(
+            at,
+            "The change waits for a restart",
+            "Incus applies this change at a start only, and `restart_on_update` is false: restart the instance when it suits.",
+        );
+    }
+}
+
+fn refuse_protected(plan: &mut Plan<'_>, what: &str) {
+    if plan.prior.get("delete_protection").as_bool() != Some(true) {
+        return;
+    }
+    let id = plan.prior.get("id").as_str().unwrap_or_default().to_owned();
+    plan.diagnostics.error(
+        "delete_protection",
+        "The instance is protected",
+        format!("\"{id}\" would be {what}, and has `delete_protection`. Set `delete_protection = false` and apply; then make this change."),
+    );
+}
+
+/// Whether an address is IPv4, as leases list both.
+pub(super) fn is_ipv4(address: &str) -> bool {
+    address.parse::<Ipv4Addr>().is_ok()
+}

@@ -1,0 +1,134 @@
+//! Which changes take effect at a start only. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::plugin::{Path, Value};
+
+/// Keys of a container that its running init never sees (Incus 6.0 to 7.3: everything else applies live).
+const CONTAINER_AT_START: &[&str] = &[
+    "environment.",
+    "limits.kernel.",
+    "linux.",
+    "nvidia.",
+    "oci.",
+    "raw.",
+    "security.idmap.",
+    "security.nesting",
+    "security.privileged",
+    "security.syscalls.",
+];
+
+/// Keys that a running virtual machine takes; the others are refused (`cannot be updated when VM is running`).
+const VM_LIVE: &[&str] = &[
+    "boot.",
+    "cloud-init.",
+    "cluster.",
+    "environment.",
+    "limits.cpu",
+    "limits.memory",
+    "placement.",
+    "security.agent.metrics",
+    "security.csm",
+    "security.guestapi",
+    "security.protection.",
+    "security.secureboot",
+    "snapshots.",
+    "user.",
+];
+
+/// Keys of a NIC whose change takes it out of the guest and puts it back, without its addresses.
+const NIC_REPLUG: &[&str] = &["name", "network", "nictype", "parent", "hwaddr", "mtu", "vlan", "ipv4.address"];
+
+/// The attributes whose change needs a restart of a running instance.
+pub(super) fn reasons(prior: &Value, planned: &Value) -> Vec<Path> {
+    let is_vm = planned.get("type").as_str() == Some("vm");
+    let mut reasons = Vec::new();
+    for key in changed_keys(prior.get("config"), planned.get("config")) {
+        if at_start(is_vm, key) {
+            reasons.push(Path::from("config").key(key));
+        }
+    }
+    for name in ["nesting", "secure_boot", "csm", "ipv4_address"] {
+        let (from, to) = (prior.get(name), planned.get(name));
+        if from != to {
+            reasons.push(Path::from(name));
+        }
+    }
+    for device in changed_keys(prior.get("devices"), planned.get("devices")) {
+        let (from, to) = (prior.get("devices").get(device), planned.get("devices").get(device));
+        let both = from.as_map().is_some() && to.as_map().is_some();
+        if both && is_nic(to) && NIC_REPLUG.iter().any(|key| from.get(key) != to.get(key)) {
+            reasons.push(Path::from("devices").key(device));
+        }
+    }
+    reasons
+}
+
+/// Whether a NIC comes, goes or changes.
+pub(super) fn nics_changed(prior: &Value, planned: &Value) -> bool {
+    let (prior, planned) = (prior.get("devices"), planned.get("devices"));
+    planned.is_unknown()
+        || changed_keys(prior, planned).into_iter().any(|device| {
+            let (from, to) = (prior.get(device), planned.get(device));
+            to.has_unknown() || is_nic(from) || is_nic(to) || device == super::body::NIC
+        })
+}
+
+fn is_nic(device: &Value) -> bool {
+    device.get("type").as_str() == Some("nic")
+}
+
+fn at_start(is_vm: bool, key: &str) -> bool {
+    let among = |keys: &[&str]| keys.iter().any(|prefix| key.starts_with(prefix));
+    if is_vm { !among(VM_LIVE) } else { among(CONTAINER_AT_START) }
+}
+
+fn changed_keys<'v>(from: &'v Value, to: &'v Value) -> Vec<&'v str> {
+    let keys = |map: &'v Value| map.as_map().into_iter().flat_map(BTreeMap::keys).map(String::as_str);
+    let mut all: Vec<_> = keys(from).chain(keys(to)).filter(|key| from.get(key) != to.get(key)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(prior: serde_json::Value, planned: serde_json::Value, expected: &[&str]) {
+        let found = reasons(&Value::from_json(&prior), &Value::from_json(&planned));
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_limit_applies_live() {
+        check(json!({"config": {"limits.cpu": "1"}}), json!({"config": {"limits.cpu": "2"}}), &[]);
+        check(json!({"type": "vm", "config": {"limits.cpu": "1"}}), json!({"type": "vm"}), &[]);
+    }
+
+    #[test]
+    fn privileges_and_nesting_need_a_start() {
+        check(json!({}), json!({"config": {"security.privileged": "true"}}), &["config[\"security.privileged\"]"]);
+        check(json!({"nesting": true}), json!({"nesting": null}), &["nesting"]);
+    }
+
+    #[test]
+    fn most_keys_of_a_vm_need_a_start() {
+        check(json!({}), json!({"type": "vm", "config": {"raw.qemu": "x", "user.a": "b"}}), &["config[\"raw.qemu\"]"]);
+    }
+
+    #[test]
+    fn another_address_needs_a_start() {
+        check(json!({"ipv4_address": "10.0.0.1"}), json!({"ipv4_address": "10.0.0.2"}), &["ipv4_address"]);
+    }
+
+    #[test]
+    fn a_nic_that_moves_needs_a_start_and_a_new_one_does_not() {
+        let nic = |network: &str| json!({"devices": {"eth1": {"type": "nic", "network": network}}});
+        check(nic("a"), nic("b"), &["devices[\"eth1\"]"]);
+        check(json!({}), nic("b"), &[]);
+        check(json!({}), json!({"devices": {"d": {"type": "disk"}}}), &[]);
+    }
+}

@@ -1,0 +1,206 @@
+//! The form of `anklume_instance`.
+
+use crate::plugin::{Attribute, Problem, Schema, Type, Value};
+use crate::resources::{duration, expiry, name, schedule, size, timeouts};
+
+/// Every attribute, with what the documentation says of it.
+pub(super) fn schema() -> Schema {
+    let mut attributes = identity();
+    attributes.extend(content());
+    attributes.extend(life());
+    attributes.extend(computed());
+    Schema::new(
+        0,
+        "An instance in a domain: an LXC container, or a KVM virtual machine. `terraform apply` ends when it runs and \
+         has its addresses.",
+        attributes,
+    )
+}
+
+fn identity() -> Vec<Attribute> {
+    vec![
+        Attribute::string("name")
+            .required()
+            .check(name::instance)
+            .describe("Its name, which is its host name too. A change renames it in place, with a stop and a start if it runs."),
+        Attribute::string("domain")
+            .required()
+            .replace()
+            .check(name::domain)
+            .describe("The `anklume_domain` that it lives in. A change replaces it."),
+        Attribute::string("description").optional().describe("Free text."),
+        Attribute::string("type")
+            .default("lxc")
+            .replace()
+            .check(kind)
+            .describe("`lxc` (a container, the default) or `vm` (a virtual machine). A change replaces it."),
+        Attribute::string("image").optional_computed().check(image).describe(
+            "`images:debian/13`, an alias on the Incus server, or a fingerprint; the variant for the `type` is taken. Unset: the \
+             provider's `default_image`, read once at creation. A change of the text replaces the instance, an alias that moves \
+             does not.",
+        ),
+    ]
+}
+
+fn content() -> Vec<Attribute> {
+    let device = Type::map(Type::String);
+    vec![
+        Attribute::list("profiles", Type::String)
+            .default(vec!["default"])
+            .describe("Profiles of the domain in order, later ones win. Default: `[\"default\"]`."),
+        Attribute::map("config", Type::String)
+            .optional()
+            .describe("Configuration keys of Incus, such as `limits.cpu`. A key with an attribute of its own is refused."),
+        Attribute::map("devices", device).optional().describe("Devices by name, each with its keys as in Incus."),
+        Attribute::single(
+            "root_disk",
+            vec![
+                Attribute::string("size")
+                    .optional()
+                    .check(size::check)
+                    .same(size::same)
+                    .describe("Its size, such as `20GiB`. It grows in place."),
+                Attribute::string("pool")
+                    .optional_computed()
+                    .describe("Its storage pool; unset: the profile's. A change replaces the instance."),
+            ],
+        )
+        .optional()
+        .describe("The root disk, where it differs from the profile's."),
+        Attribute::string("ipv4_address").optional_computed().check(ipv4).describe(
+            "The address of `eth0`. Set: static, in the domain's `static_range`. Unset: given by DHCP, and known when apply ends.",
+        ),
+        Attribute::bool("nesting").optional().describe("Whether containers may run inside (containers only)."),
+        Attribute::bool("secure_boot").optional().describe("Secure boot (virtual machines only)."),
+        Attribute::bool("csm").optional().describe("Boot by BIOS rather than UEFI (virtual machines only); needs `secure_boot = false`."),
+        Attribute::single(
+            "cloud_init",
+            vec![
+                Attribute::string("user_data").optional().sensitive().describe("User data, such as `#cloud-config`."),
+                Attribute::string("vendor_data").optional().sensitive().describe("Vendor data."),
+                Attribute::string("network_config").optional().sensitive().describe("Network configuration."),
+            ],
+        )
+        .optional()
+        .describe("What cloud-init reads inside. A change is seen by cloud-init at the next first boot only."),
+    ]
+}
+
+fn life() -> Vec<Attribute> {
+    vec![
+        Attribute::bool("running").default(true).describe("Whether it runs. Default: true."),
+        Attribute::bool("ephemeral").default(false).describe("Whether a stop deletes it, as in Incus. Default: false."),
+        Attribute::bool("delete_protection").optional_computed().describe(
+            "Whether destruction is refused. Default: that of the provider, else the opposite of `ephemeral`. To destroy or \
+             replace the instance, set it to false and apply first.",
+        ),
+        Attribute::bool("boot_autostart").optional().describe("Whether it starts with the host. Unset: as it was when the host stopped."),
+        Attribute::number("boot_priority").optional().check(priority).describe("0 to 100; higher ones start first."),
+        Attribute::string("snapshots_schedule")
+            .optional()
+            .check(schedule::check)
+            .describe("When Incus takes snapshots: `@daily` and the like, or five cron fields; several separated by a comma and a space."),
+        Attribute::string("snapshots_expiry")
+            .optional()
+            .check(expiry::check)
+            .describe("When Incus drops them: `24H`, `7d`, `2w 3d`; `S` `M` `H` are seconds, minutes, hours, `d` `w` `m` `y` days to years."),
+        Attribute::single(
+            "wait",
+            vec![
+                Attribute::string("boot_timeout")
+                    .optional()
+                    .check(duration::check)
+                    .same(duration::same)
+                    .describe("How long it may take to run. Default: `60s` for `lxc`, `120s` for `vm`."),
+                Attribute::bool("addresses")
+                    .optional()
+                    .describe("Whether to wait for an IPv4 address on `eth0`. Default: true where it comes by DHCP."),
+                Attribute::string("addresses_timeout")
+                    .optional()
+                    .check(duration::check)
+                    .same(duration::same)
+                    .describe("How long to wait for addresses; passing it is a warning. Default: `30s`."),
+                Attribute::string("on_failure")
+                    .optional()
+                    .check(on_failure)
+                    .describe("`fail` (default): an instance that does not come up fails the apply. `warn`: the apply goes on."),
+            ],
+        )
+        .optional()
+        .describe("What apply waits for."),
+        Attribute::string("stop_timeout")
+            .default("30s")
+            .check(duration::check)
+            .same(duration::same)
+            .describe("How long the guest may take to stop before it is forced. `0s`: at once. Default: `30s`."),
+        Attribute::bool("restart_on_update").default(true).describe(
+            "Whether a change that Incus applies at a start only restarts a running instance; the plan warns. Default: true.",
+        ),
+        timeouts::attribute(),
+    ]
+}
+
+fn computed() -> Vec<Attribute> {
+    let text = |name: &str, what: &str| Attribute::string(name).computed().describe(what);
+    vec![
+        text("id", "`<domain>/<name>`."),
+        text("status", "`Running`, `Stopped`, `Frozen` or `Error`."),
+        text("ipv6_address", "The first global IPv6 address of `eth0`."),
+        Attribute::nested_map(
+            "interfaces",
+            vec![
+                text("name", "Its name in the guest."),
+                text("mac", "Its MAC address."),
+                Attribute::list("addresses", Type::String).computed().describe("Its global addresses."),
+            ],
+        )
+        .computed()
+        .describe("Network interfaces by device."),
+        text("location", "The member of the cluster that it is on; `none` without a cluster."),
+        text("image_fingerprint", "Fingerprint of the image that it was made from."),
+    ]
+}
+
+fn one_of(value: &Value, allowed: [&str; 2], summary: &str) -> Result<(), Problem> {
+    match value.as_str() {
+        Some(text) if !allowed.contains(&text) => {
+            let [first, second] = allowed;
+            Err(Problem::new(summary, format!("\"{text}\" is neither \"{first}\" nor \"{second}\". Write one of them.")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn kind(value: &Value) -> Result<(), Problem> {
+    one_of(value, ["lxc", "vm"], "Unknown instance type")
+}
+
+fn on_failure(value: &Value) -> Result<(), Problem> {
+    one_of(value, ["fail", "warn"], "Invalid value of on_failure")
+}
+
+fn image(value: &Value) -> Result<(), Problem> {
+    match value.as_str() {
+        Some("") => Err(Problem::new(
+            "Empty image",
+            "Write an image such as \"images:debian/13\", or leave `image` out for the provider's `default_image`.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn ipv4(value: &Value) -> Result<(), Problem> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    text.parse::<std::net::Ipv4Addr>().map(|_| ()).map_err(|_| {
+        Problem::new("Invalid IPv4 address", format!("\"{text}\" is not an IPv4 address. Write it plainly, without a mask: \"10.120.0.10\"."))
+    })
+}
+
+fn priority(value: &Value) -> Result<(), Problem> {
+    match value {
+        Value::Number(_) if !value.as_i64().is_some_and(|number| (0..=100).contains(&number)) => {
+            Err(Problem::new("Boot priority out of range", "Write a whole number from 0 to 100; higher ones start first."))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,230 @@
+//! Rules across the attributes of a configured instance. Unknown is never a problem.
+
+use super::body::OWN;
+use crate::plugin::{Diagnostics, Path, Value};
+use crate::resources::{expiry, keys};
+
+/// Finds every problem of `config`.
+pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
+    keys::refused(config.get("config"), &Path::from("config"), OWN, problems);
+    devices(config, problems);
+    kind(config, problems);
+    profiles(config.get("profiles"), problems);
+    if is(config, "ephemeral", true) && is(config, "running", false) {
+        problems.error(
+            "running",
+            "An ephemeral instance cannot be stopped",
+            "Incus deletes an ephemeral instance when it stops. Set `ephemeral = false`, or remove `running = false`.",
+        );
+    }
+    if let Some(caution) = expiry::caution(config.get("snapshots_expiry")) {
+        problems.warning("snapshots_expiry", caution.summary, caution.detail);
+    }
+}
+
+fn is(config: &Value, name: &str, truth: bool) -> bool {
+    config.get(name).as_bool() == Some(truth)
+}
+
+fn devices(config: &Value, problems: &mut Diagnostics) {
+    for (device, keys) in config.get("devices").as_map().into_iter().flatten() {
+        let at = Path::from("devices").key(device.as_str());
+        let mut refuse = |detail: String| problems.error(at.clone(), "Device with an attribute of its own", detail);
+        if device == "root" && !config.get("root_disk").is_null() {
+            refuse("`root_disk` sets the device `root`. Remove one of them.".to_owned());
+        } else if device == "eth0" && config.get("ipv4_address").is_known() && !config.get("ipv4_address").is_null() {
+            refuse("`ipv4_address` sets the device `eth0`. Remove one of them; `ipv4.address` may stand in the device.".to_owned());
+        } else if device.starts_with("sv-") || device.starts_with("pd-") {
+            refuse(format!("Names that begin with `sv-` and `pd-` are kept for volumes. Rename `{device}`."));
+        }
+        match keys {
+            Value::Null => problems.error(at, "Device without keys", format!("`{device}` is null. Remove it, or write its keys.")),
+            Value::Map(keys) if keys.get("type").is_none_or(Value::is_null) => problems.error(
+                at,
+                "Device without a type",
+                format!("`{device}` has no `type`. Write it, such as `type = \"disk\"` or `type = \"nic\"`; to hide a profile's device: \"none\"."),
+            ),
+            Value::Map(keys) => {
+                for key in keys.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key) {
+                    problems.error(
+                        at.clone().key(key.as_str()),
+                        "Key without a value",
+                        format!("`{key}` is null. Remove it, or write \"\"."),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Incus would answer "Unknown configuration key", which sends the operator looking for a typo.
+fn kind(config: &Value, problems: &mut Diagnostics) {
+    let kind = config.get("type");
+    if kind.is_unknown() {
+        return;
+    }
+    let is_vm = kind.as_str() == Some("vm");
+    let set = |name: &str| !config.get(name).is_null();
+    if !is_vm {
+        for (name, what) in [("secure_boot", "secure boot"), ("csm", "a BIOS to boot by")] {
+            if set(name) {
+                problems.error(
+                    name,
+                    "Attribute of virtual machines only",
+                    format!("Only a virtual machine has {what}. Remove `{name}`, or set `type = \"vm\"`."),
+                );
+            }
+        }
+        return;
+    }
+    if set("nesting") {
+        problems.error(
+            "nesting",
+            "Attribute of containers only",
+            "A virtual machine may run containers anyway. Remove `nesting`, or set `type = \"lxc\"`.",
+        );
+    }
+    for key in config.get("config").as_map().into_iter().flatten().map(|(key, _)| key) {
+        let container_only = matches!(key.as_str(), "limits.cpu.allowance" | "limits.memory.enforce" | "security.privileged")
+            || key.starts_with("security.syscalls.");
+        if container_only {
+            problems.error(
+                Path::from("config").key(key.as_str()),
+                "Key of containers only",
+                format!("A virtual machine has no `{key}`. Remove it, or set `type = \"lxc\"`."),
+            );
+        }
+    }
+    if is(config, "csm", true) && !config.get("secure_boot").is_unknown() && !is(config, "secure_boot", false) {
+        problems.error(
+            "csm",
+            "CSM needs secure boot off",
+            "A virtual machine that boots by BIOS has no secure boot. Add `secure_boot = false`.",
+        );
+    }
+}
+
+fn profiles(profiles: &Value, problems: &mut Diagnostics) {
+    let names = profiles.as_list().unwrap_or_default();
+    for (index, name) in (0_i64..).zip(names) {
+        let at = Path::from("profiles").index(index);
+        if name.is_null() {
+            problems.error(at, "Profile without a name", "This element is null. Remove it, or write a profile's name.");
+        } else if name.as_str().is_some() && names.iter().filter(|other| *other == name).count() > 1 {
+            problems.error(at, "Profile listed twice", "Incus takes each profile once. Remove one of them.");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn problems(config: serde_json::Value) -> Diagnostics {
+        let mut problems = Diagnostics::default();
+        validate(&Value::from_json(&config), &mut problems);
+        problems
+    }
+
+    #[track_caller]
+    fn refused(config: serde_json::Value, path: &str, text: &str) {
+        let found = problems(config);
+        assert!(
+            found.has_errors() && found.iter().any(|one| one.path.to_string() == path && one.detail.contains(text)),
+            "{found:?}"
+        );
+    }
+
+    #[track_caller]
+    fn good(config: serde_json::Value) {
+        let found = problems(config);
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_plain_container_is_good() {
+        good(json!({"name": "web", "type": "lxc", "profiles": ["default", "web"], "config": {"limits.cpu": "2"}}));
+    }
+
+    #[test]
+    fn a_key_with_an_attribute_is_refused() {
+        refused(json!({"config": {"boot.autostart": "true"}}), "config[\"boot.autostart\"]", "boot_autostart");
+    }
+
+    #[test]
+    fn root_beside_root_disk_is_refused() {
+        refused(json!({"devices": {"root": {"type": "disk"}}, "root_disk": {"size": "1GiB"}}), "devices[\"root\"]", "root_disk");
+    }
+
+    #[test]
+    fn root_alone_is_good() {
+        good(json!({"devices": {"root": {"type": "disk", "path": "/", "pool": "p"}}}));
+    }
+
+    #[test]
+    fn eth0_beside_an_address_is_refused() {
+        refused(json!({"devices": {"eth0": {"type": "nic"}}, "ipv4_address": "10.1.0.2"}), "devices[\"eth0\"]", "ipv4_address");
+    }
+
+    #[test]
+    fn names_of_volumes_are_kept() {
+        refused(json!({"devices": {"sv-data": {"type": "disk"}}}), "devices[\"sv-data\"]", "Rename");
+        refused(json!({"devices": {"pd-data": {"type": "disk"}}}), "devices[\"pd-data\"]", "Rename");
+    }
+
+    #[test]
+    fn a_device_needs_a_type() {
+        refused(json!({"devices": {"disk0": {"path": "/"}}}), "devices[\"disk0\"]", "type");
+    }
+
+    #[test]
+    fn an_ephemeral_instance_cannot_be_stopped() {
+        refused(json!({"ephemeral": true, "running": false}), "running", "ephemeral");
+    }
+
+    #[test]
+    fn a_container_has_no_secure_boot() {
+        refused(json!({"secure_boot": false}), "secure_boot", "type = \"vm\"");
+        refused(json!({"type": "lxc", "csm": true}), "csm", "type = \"vm\"");
+    }
+
+    #[test]
+    fn a_vm_has_no_container_keys() {
+        refused(json!({"type": "vm", "nesting": true}), "nesting", "lxc");
+        refused(json!({"type": "vm", "config": {"security.privileged": "true"}}), "config[\"security.privileged\"]", "lxc");
+    }
+
+    #[test]
+    fn csm_needs_secure_boot_off() {
+        refused(json!({"type": "vm", "csm": true}), "csm", "secure_boot = false");
+        good(json!({"type": "vm", "csm": true, "secure_boot": false}));
+    }
+
+    #[test]
+    fn a_profile_is_listed_once() {
+        refused(json!({"profiles": ["a", "b", "a"]}), "profiles[2]", "once");
+    }
+
+    #[test]
+    fn sixty_months_are_a_warning() {
+        let found = problems(json!({"snapshots_expiry": "60m"}));
+        assert!(!found.has_errors() && !found.is_empty());
+    }
+
+    #[test]
+    fn unknown_is_never_a_problem() {
+        let mut config = Value::from_json(&json!({"csm": true, "devices": {"eth0": {"type": "nic"}}}));
+        for name in ["type", "secure_boot", "nesting", "ipv4_address", "profiles", "config", "ephemeral", "running", "root_disk"] {
+            config.set(name, Value::Unknown);
+        }
+        let mut problems = Diagnostics::default();
+        validate(&config, &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+        let mut config = Value::object();
+        config.set("devices", Value::Unknown);
+        validate(&config, &mut problems);
+        assert!(problems.is_empty());
+    }
+}
