@@ -100,7 +100,7 @@ impl Workspace {
 
     /// A domain name that no other test and no other client uses.
     pub(crate) fn domain(&self, name: &str) -> String {
-        format!("{}-{name}", &self.client.name[..1])
+        format!("{}-{name}", if self.client.name == "tofu" { "o" } else { "t" })
     }
 
     /// Makes `hcl` the configuration; the provider block stands before it.
@@ -135,7 +135,10 @@ impl Workspace {
     fn fail(&self, arguments: &[&str]) -> String {
         let outcome = self.run(arguments);
         assert_eq!(outcome.code, Some(1), "{} {} should have failed", self.client.name, arguments[0]);
-        unwrapped(&outcome.text)
+        // A provider that does not start, or dies, refuses nothing.
+        let died = ["failed to instantiate provider", "Failed to load plugin", "Plugin did not respond", "Unsupported"];
+        assert!(!died.iter().any(|sign| outcome.text.contains(sign)), "the refusal is not the provider's");
+        diagnostics(&outcome.text)
     }
 
     pub(crate) fn apply(&self) -> String {
@@ -216,9 +219,10 @@ impl Workspace {
     }
 }
 
-/// Diagnostics without the frame and the line breaks of the client.
-fn unwrapped(text: &str) -> String {
-    text.split_whitespace().filter(|word| !["│", "╷", "╵"].contains(word)).collect::<Vec<_>>().join(" ")
+/// The text from the first error on, without the frame and the line breaks of the client.
+fn diagnostics(text: &str) -> String {
+    let errors = text.split_once("Error: ").map_or("", |(_, errors)| errors);
+    errors.split_whitespace().filter(|word| !["│", "╷", "╵"].contains(word)).collect::<Vec<_>>().join(" ")
 }
 
 impl Drop for Workspace {
