@@ -68,7 +68,7 @@ impl Refusal {
 
     /// What `text` with HTTP `status` means.
     ///
-    /// Texts of Incus 6.0.4 to 7.3, compared without case.
+    /// Written for Incus 6.0.4 to 7.3; a text that is not recognised is [`Refusal::Other`], or what its status says.
     pub fn classify(status: u16, text: &str) -> Self {
         let low = text.to_lowercase();
         let has = |part: &str| low.contains(part);
