@@ -42,7 +42,7 @@ pub enum Refusal {
     IsRunning,
     /// The instance is stopped, and must not be for this.
     IsStopped,
-    /// Another operation runs on the instance.
+    /// Another operation runs on the object.
     Busy,
     /// The change of a profile is saved, but instances that use it could not follow.
     SavedButInstancesFailed,
@@ -72,7 +72,8 @@ impl Refusal {
     pub fn classify(status: u16, text: &str) -> Self {
         let low = text.to_lowercase();
         let has = |part: &str| low.contains(part);
-        if has("is busy running a") {
+        // Deleting one bridge while another goes: Incus walks all links of the host (seen on 6.0.4).
+        if has("is busy running a") || has("failed to delete bridge children interfaces") {
             return Self::Busy;
         }
         if has("dnsmasq: failed to create listening socket") {
@@ -177,6 +178,7 @@ mod tests {
     #[test]
     fn known_texts_have_a_meaning() {
         check(500, r#"Instance is busy running a "start" operation"#, Busy);
+        check(500, "Failed to delete bridge children interfaces: Failed to run: ip -d -j link show net-x", Busy);
         check(500, "Failed creating instance record: UNIQUE constraint failed: instances.name", AlreadyExists);
         check(500, r#"Profile "x" already exists"#, AlreadyExists);
         check(409, "anything", AlreadyExists);

@@ -24,6 +24,8 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
         gone(client.run(project::delete(&project.name), &wait).await).map_err(|error| failure(&error))?;
     }
     if let Some(network) = there.network.as_ref().filter(|network| network.managed && ours(&network.config)) {
+        // Incus trips over a bridge that goes while it deletes another.
+        let _turn = session.domains.lock().await;
         gone(client.run(network::delete(&network.name), &wait).await).map_err(|error| failure(&error))?;
     }
     session.forget(KIND, name);
