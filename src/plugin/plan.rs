@@ -43,7 +43,8 @@ impl Plan<'_> {
     }
 
     /// Whether this creation replaces an object: the core plans it a second time, with a null prior and the private
-    /// of the first plan.
+    /// of the first plan. When it plans a third time, at apply, the private is gone (Terraform 1.11), so this may
+    /// refuse a plan but never decide a planned value.
     pub fn is_replacement(&self) -> bool {
         self.action == Action::Create && !self.private.is_empty()
     }

@@ -1,0 +1,162 @@
+//! A provider that keeps its objects in memory: enough to see every rule of the layer from outside.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anklume::plugin::*;
+use async_trait::async_trait;
+
+/// The provider.
+pub(crate) struct Toy;
+
+/// What a request to the toy saw last.
+#[derive(Default)]
+pub(crate) struct Session {
+    /// Names in the order of their creation.
+    pub(crate) created: Mutex<Vec<String>>,
+}
+
+struct Thing;
+
+fn same_case(a: &Value, b: &Value) -> bool {
+    a.as_str().map(str::to_lowercase) == b.as_str().map(str::to_lowercase)
+}
+
+fn not_bad(value: &Value) -> Result<(), Problem> {
+    match value.as_str() {
+        Some("bad") => Err(Problem::new("Bad name", "Choose another.")),
+        _ => Ok(()),
+    }
+}
+
+impl Provider for Toy {
+    type Session = Session;
+
+    fn schema(&self) -> Schema {
+        Schema::new(0, "A toy.", vec![Attribute::string("remote").optional()])
+    }
+
+    fn configure(&self, _config: Value, _client_version: &str) -> Result<Session, Diagnostics> {
+        Ok(Session::default())
+    }
+
+    fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
+        vec![Box::new(Thing)]
+    }
+}
+
+#[async_trait]
+impl Resource<Session> for Thing {
+    fn type_name(&self) -> &'static str {
+        "toy_thing"
+    }
+
+    fn schema(&self) -> Schema {
+        Schema::new(
+            1,
+            "A thing.",
+            vec![
+                Attribute::string("id").computed(),
+                Attribute::string("name").required().same(same_case).check(not_bad),
+                Attribute::string("kind").default("plain").replace(),
+                Attribute::string("note").optional(),
+                Attribute::string("secret").optional().write_only(),
+                Attribute::number("size").optional_computed(),
+                Attribute::list("tags", Type::String).optional(),
+                Attribute::nested_map(
+                    "nics",
+                    vec![Attribute::number("mtu").default(1500), Attribute::string("mac").computed()],
+                )
+                .optional(),
+            ],
+        )
+    }
+
+    fn plan(&self, _session: &Session, plan: &mut Plan<'_>) {
+        let note = plan.config.get("note").as_str().map(str::to_owned);
+        match note.as_deref() {
+            Some("breach-value") => plan.set("note", "other"),
+            Some("breach-null") => plan.set("tags", vec!["x"]),
+            Some("breach-size") => plan.set("tags", vec!["x", "y"]),
+            Some("breach-path") => plan.replace("absent"),
+            Some("breach-name") => plan.set("undeclared", 1),
+            _ => {}
+        }
+        if plan.action == Action::Update && plan.replaces() {
+            plan.private.set("replaces", "yes");
+        }
+        if plan.is_replacement() {
+            plan.diagnostics.warning("kind", "Replaced", "The object is made anew.");
+        }
+        if plan.action == Action::Destroy && plan.prior.get("note").as_str() == Some("protected") {
+            plan.diagnostics.error("note", "Protected", "Unprotect it first.");
+        }
+    }
+
+    async fn create(&self, session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
+        let mut state = input.planned.clone();
+        let name = state.get("name").as_str().unwrap_or_default().to_owned();
+        state.set("id", format!("toy/{name}"));
+        state.set("name", name.to_uppercase());
+        if let Ok(mut created) = session.created.lock() {
+            created.push(name);
+        }
+        let mut private = input.private;
+        private.set("made", "here");
+        match input.config.get("note").as_str() {
+            Some("panic") => panic!("the toy is broken"),
+            Some("partial") => {
+                let failure = Failure::from(Diagnostic::error("note", "Half made", "It exists."));
+                return Err(failure.with_partial(Stored::new(state, private)));
+            }
+            Some("fail") => return Err(Diagnostic::error("note", "Not made", "It does not exist.").into()),
+            Some("slow") => {
+                tokio::select! {
+                    () = call.stop.cancelled() => state.set("size", -1),
+                    () = tokio::time::sleep(Duration::from_secs(60)) => {}
+                }
+            }
+            _ => {}
+        }
+        Ok(Stored::new(state, private))
+    }
+
+    async fn read(&self, _session: &Session, _call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+        let mut state = current.state;
+        if state.get("note").as_str() == Some("gone") {
+            return Ok(None);
+        }
+        let name = state.get("name").as_str().unwrap_or_default().to_uppercase();
+        state.set("name", name);
+        Ok(Some(Stored::new(state, Private::default())))
+    }
+
+    async fn update(&self, _session: &Session, _call: &Call, input: Update) -> Result<Stored, Failure> {
+        match input.config.get("note").as_str() {
+            Some("fail") => Err(Diagnostic::error("note", "Not changed", "It is as it was.").into()),
+            _ => Ok(Stored::new(input.planned, input.private)),
+        }
+    }
+
+    async fn delete(&self, _session: &Session, _call: &Call, _prior: Stored) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn import(&self, _session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
+        let mut state = Value::object();
+        state.set("id", format!("toy/{id}"));
+        state.set("name", id);
+        state.set("kind", "plain");
+        Ok(Stored::new(state, Private::default()))
+    }
+
+    fn upgrade(&self, version: i64, mut state: serde_json::Value) -> Result<serde_json::Value, Problem> {
+        if version == 0
+            && let Some(state) = state.as_object_mut()
+        {
+            let title = state.remove("title").unwrap_or_default();
+            state.insert("name".to_owned(), title);
+        }
+        Ok(state)
+    }
+}
