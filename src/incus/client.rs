@@ -57,7 +57,7 @@ pub enum Response {
     /// Done; the answer's `metadata`.
     Sync(Option<serde_json::Value>),
     /// Under way.
-    Async(Running),
+    Async(Box<Running>),
 }
 
 /// An operation under way. Until this is dropped, its project counts as being written.
@@ -232,7 +232,7 @@ impl Client {
             return Err(garbled(&request, std::io::Error::other("an operation without an id")));
         }
         let project = request.query.iter().find(|(key, _)| key == "project").map(|(_, value)| value.clone());
-        Ok(Response::Async(Running { operation, project, _guard: guard }))
+        Ok(Response::Async(Box::new(Running { operation, project, _guard: guard })))
     }
 
     pub(crate) fn read_wait(&self) -> Wait {
@@ -313,7 +313,7 @@ impl Client {
             let raw = self.exchange_raw(&request, wait).await?;
             open(&request, &raw).map(|_| ())
         });
-        enrolled.await.map(|()| ())
+        enrolled.await.copied()
     }
 }
 

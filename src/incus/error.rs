@@ -222,6 +222,11 @@ impl Error {
         matches!(self, Self::OperationGone { .. })
     }
 
+    /// The server no longer knows the operation that was asked for. A failed one may answer with a 404 of its own.
+    pub(crate) fn is_forgotten_operation(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, text, .. } if Refusal::is_forgotten_operation(text))
+    }
+
     /// Whether the server may have acted on the request although no clear answer came: the object must be looked at.
     pub fn may_have_been_sent(&self) -> bool {
         match self {

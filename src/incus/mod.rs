@@ -8,6 +8,7 @@
 mod client;
 mod endpoint;
 pub mod error;
+mod lifecycle;
 mod pool;
 pub mod request;
 mod run;

@@ -126,12 +126,13 @@ impl Client {
             if let Some(project) = &running.project {
                 request = request.project(project);
             }
+            let asked = Instant::now();
             match self.exchange(&request, wait).await.and_then(|raw| ended(&request, &raw, &id)) {
                 Ok(operation) => {
                     lost = None;
-                    // A server that answers at once without an end would be asked in a tight loop.
-                    if !operation.is_final() && left > 1 && operation == last {
-                        tokio::task::yield_now().await;
+                    // A timeout of the server takes a second or more; an answer sooner must not become a tight loop.
+                    if !operation.is_final() && asked.elapsed() < PAUSE.1 / 4 {
+                        wait.pause(PAUSE.0, &what(&operation), Some(operation.status.clone())).await?;
                     }
                     last = operation;
                 }
@@ -240,7 +241,7 @@ fn unclear(error: Error) -> Error {
 fn ended(request: &Request, raw: &Raw, id: &str) -> Result<Operation, Error> {
     let envelope = match open(request, raw) {
         Ok(envelope) => envelope,
-        Err(error) if error.is_not_found() => return Err(Error::OperationGone { id: id.to_owned() }),
+        Err(error) if error.is_forgotten_operation() => return Err(Error::OperationGone { id: id.to_owned() }),
         Err(error) => return Err(error),
     };
     let text = envelope.metadata.map_or("null", |metadata| metadata.get());

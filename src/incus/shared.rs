@@ -78,7 +78,7 @@ impl Inner {
             .collect()
     }
 
-    /// Every list that is stale: what it depends on was written since.
+    /// A write to `scopes` begins or ends: their lists are stale from here on. Drops what nobody needs.
     fn turn(&mut self, scopes: &[String], turn: impl Fn(&mut Scope)) {
         for scope in scopes {
             let scope = self.scopes.entry(scope.clone()).or_default();
@@ -149,7 +149,7 @@ impl Shared {
         WriteGuard { shared: self.clone(), scopes }
     }
 
-    /// How a read that begins now is answered. `always_list`: there is no object to read alone.
+    /// How a read that begins now is answered.
     fn way(&self, client: &Client, collection: &Collection, lone: Lone) -> Way {
         let key = collection.list.target();
         let mut inner = self.lock();
@@ -202,6 +202,7 @@ impl Shared {
     }
 }
 
+/// What a read asks for that overlaps with no other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lone {
     Object,

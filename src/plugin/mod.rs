@@ -1,6 +1,8 @@
 //! The plugin protocol: handshake, mutual TLS, values, schema, planner. Knows nothing of Incus.
 
+mod convert;
 mod diagnostic;
+mod log;
 mod msgpack;
 mod number;
 mod path;
@@ -11,7 +13,12 @@ mod provider;
 mod resource;
 mod schema;
 mod schema_problems;
+mod serve;
+mod server;
+mod service;
 mod settle;
+mod state_json;
+mod tls;
 mod type_json;
 mod value;
 #[doc(hidden)]
@@ -26,4 +33,5 @@ pub use private::Private;
 pub use provider::Provider;
 pub use resource::{Call, Create, Failure, Resource, Stored, Update};
 pub use schema::{Attribute, Check, Problem, Same, Schema, Type};
+pub use serve::{Listening, ServeError, serve};
 pub use value::{DecodeError, Value};

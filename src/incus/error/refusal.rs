@@ -59,9 +59,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the text of a 404 is about an operation, not about what that worked on (Incus 6.0.4 to 7.3).
+    pub(crate) fn is_forgotten_operation(text: &str) -> bool {
+        let low = text.trim().to_lowercase();
+        matches!(low.as_str(), "not found" | "no reason given")
+            || low.contains("operation") && low.contains("not found")
+    }
+
     /// What `text` with HTTP `status` means.
     ///
-    /// Texts of Incus 6.0.4 to 7.3, compared without case.
+    /// Written for Incus 6.0.4 to 7.3; a text that is not recognised is [`Refusal::Other`], or what its status says.
     pub fn classify(status: u16, text: &str) -> Self {
         let low = text.to_lowercase();
         let has = |part: &str| low.contains(part);

@@ -1,0 +1,1 @@
+tofu import anklume_domain.pro pro

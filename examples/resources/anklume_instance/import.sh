@@ -1,0 +1,1 @@
+tofu import anklume_instance.web pro/pro-web

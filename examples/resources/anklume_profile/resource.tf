@@ -1,0 +1,18 @@
+resource "anklume_domain" "pro" {
+  name = "pro"
+}
+
+resource "anklume_profile" "small" {
+  name   = "small"
+  domain = anklume_domain.pro.name
+
+  config = {
+    "limits.cpu"    = "1"
+    "limits.memory" = "512MiB"
+  }
+
+  # A profile that is dropped from an instance goes after the instance has changed.
+  lifecycle {
+    create_before_destroy = true
+  }
+}

@@ -1,0 +1,234 @@
+//! The command line clients, run as a user runs them: a directory, a configuration, a state.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+
+use crate::incus::Incus;
+use crate::lab::Lab;
+
+const HEADER: &str = r#"terraform {
+  required_providers {
+    anklume = { source = "anklume/anklume" }
+  }
+}
+
+provider "anklume" {}
+"#;
+
+/// OpenTofu or Terraform.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    /// `tofu` or `terraform`.
+    pub(crate) name: String,
+    /// What `version` prints first.
+    pub(crate) version: String,
+    path: PathBuf,
+}
+
+impl Client {
+    /// `$TF_CLI` alone if it is set; else `tofu` (built if need be), and `terraform` where it is installed.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no first client.
+    pub(crate) fn all() -> Result<Vec<Self>, String> {
+        let mut clients = vec![Self::choose(&[])?];
+        if std::env::var_os("TF_CLI").is_none() && clients[0].name != "terraform" {
+            clients.extend(Self::choose(&["terraform"]));
+        }
+        Ok(clients)
+    }
+
+    fn choose(arguments: &[&str]) -> Result<Self, String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/tools.sh");
+        let output = Command::new(script).arg("client").args(arguments).output().map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        // Warnings about a configuration file may stand before the version.
+        let output = Command::new(&path).arg("version").output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (name, version) = [("tofu", "OpenTofu v"), ("terraform", "Terraform v")]
+            .into_iter()
+            .find_map(|(name, start)| Some((name, text.lines().find(|line| line.starts_with(start))?.to_owned())))
+            .ok_or_else(|| format!("{} is neither OpenTofu nor Terraform", path.display()))?;
+        Ok(Self { name: name.to_owned(), version, path })
+    }
+}
+
+/// How a run of the client ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    code: Option<i32>,
+    /// Standard output, then standard error.
+    pub(crate) text: String,
+    stdout: String,
+}
+
+/// One directory with one configuration and one state.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    lab: Arc<Lab>,
+    client: Arc<Client>,
+    dir: PathBuf,
+    log: RefCell<String>,
+}
+
+impl Workspace {
+    pub(crate) fn new(lab: Arc<Lab>, client: Arc<Client>) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let dir = lab.workspace(&format!("{}-{}", client.name, NEXT.fetch_add(1, Ordering::Relaxed)));
+        let provider = Path::new(env!("CARGO_BIN_EXE_terraform-provider-anklume")).parent().unwrap();
+        let overrides = format!(
+            "provider_installation {{\n  dev_overrides {{ \"anklume/anklume\" = {provider:?} }}\n  direct {{}}\n}}\n"
+        );
+        fs::write(dir.join("cli.tfrc"), overrides).unwrap();
+        Self { lab, client, dir, log: RefCell::default() }
+    }
+
+    /// The `incus` command beside this client.
+    pub(crate) fn incus(&self) -> Incus<'_> {
+        Incus::new(&self.lab)
+    }
+
+    /// A domain name that no other test and no other client uses.
+    pub(crate) fn domain(&self, name: &str) -> String {
+        format!("{}-{name}", if self.client.name == "tofu" { "o" } else { "t" })
+    }
+
+    /// Makes `hcl` the configuration; the provider block stands before it.
+    pub(crate) fn configure(&self, hcl: &str) {
+        fs::write(self.dir.join("main.tf"), format!("{HEADER}\n{hcl}")).unwrap();
+    }
+
+    /// Runs the client; any exit code is an answer.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
+        let output = self
+            .lab
+            .command(&self.client.path)
+            .args(arguments)
+            .current_dir(&self.dir)
+            .env("TF_CLI_CONFIG_FILE", self.dir.join("cli.tfrc"))
+            .env("TF_IN_AUTOMATION", "1")
+            .env("CHECKPOINT_DISABLE", "1")
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
+        *self.log.borrow_mut() += &format!("$ {} {}\n{text}\n", self.client.name, arguments.join(" "));
+        Outcome { code: output.status.code(), text, stdout }
+    }
+
+    fn succeed(&self, arguments: &[&str]) -> Outcome {
+        let outcome = self.run(arguments);
+        assert_eq!(outcome.code, Some(0), "{} {} failed", self.client.name, arguments[0]);
+        outcome
+    }
+
+    fn fail(&self, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments);
+        assert_eq!(outcome.code, Some(1), "{} {} should have failed", self.client.name, arguments[0]);
+        // A provider that does not start, or dies, refuses nothing.
+        let died = ["failed to instantiate provider", "Failed to load plugin", "Plugin did not respond", "Unsupported"];
+        assert!(!died.iter().any(|sign| outcome.text.contains(sign)), "the refusal is not the provider's");
+        diagnostics(&outcome.text)
+    }
+
+    pub(crate) fn apply(&self) -> String {
+        self.succeed(&["apply", "-auto-approve", "-input=false", "-no-color"]).text
+    }
+
+    /// Applies what has to be refused: the diagnostics, on one line.
+    pub(crate) fn apply_fails(&self) -> String {
+        self.fail(&["apply", "-auto-approve", "-input=false", "-no-color"])
+    }
+
+    /// Plans what has to be refused: the diagnostics, on one line.
+    pub(crate) fn plan_fails(&self) -> String {
+        self.fail(&["plan", "-input=false", "-no-color"])
+    }
+
+    pub(crate) fn destroy(&self) {
+        self.succeed(&["destroy", "-auto-approve", "-input=false", "-no-color"]);
+    }
+
+    /// Destroys what has to be refused: the diagnostics, on one line.
+    pub(crate) fn destroy_fails(&self) -> String {
+        self.fail(&["destroy", "-auto-approve", "-input=false", "-no-color"])
+    }
+
+    pub(crate) fn import(&self, address: &str, id: &str) {
+        self.succeed(&["import", "-input=false", "-no-color", address, id]);
+    }
+
+    /// Takes `address` out of the state; the object stays.
+    pub(crate) fn forget(&self, address: &str) {
+        self.succeed(&["state", "rm", address]);
+    }
+
+    /// The plan is empty, and nothing was read that differs from the state.
+    pub(crate) fn plan_is_empty(&self) {
+        let outcome = self.run(&["plan", "-detailed-exitcode", "-input=false", "-no-color"]);
+        assert_eq!(outcome.code, Some(0), "the plan is not empty");
+    }
+
+    /// The planned actions by address, no-ops left out, as `update`, `create`, `delete/create`.
+    pub(crate) fn plan(&self) -> Vec<(String, String)> {
+        self.succeed(&["plan", "-input=false", "-no-color", "-out=tfplan"]);
+        let plan: Value = serde_json::from_str(&self.succeed(&["show", "-json", "tfplan"]).stdout).unwrap();
+        let changes = plan["resource_changes"].as_array().cloned().unwrap_or_default();
+        let action = |change: &Value| {
+            let actions = change["change"]["actions"].as_array().unwrap();
+            actions.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("/")
+        };
+        let all = changes.iter().map(|change| (change["address"].as_str().unwrap().to_owned(), action(change)));
+        all.filter(|(_, action)| action != "no-op").collect()
+    }
+
+    /// Plans, and holds that exactly these addresses are updated in place.
+    pub(crate) fn plan_updates(&self, addresses: &[&str]) {
+        let expected: Vec<_> = addresses.iter().map(|address| ((*address).to_owned(), "update".to_owned())).collect();
+        assert_eq!(self.plan(), expected);
+    }
+
+    /// The state, in the client's own form.
+    pub(crate) fn show_json(&self) -> Value {
+        serde_json::from_str(&self.succeed(&["show", "-json"]).stdout).unwrap()
+    }
+
+    /// The attributes that the state holds for `address`.
+    pub(crate) fn attributes(&self, address: &str) -> Value {
+        let state = self.show_json();
+        let resources = state["values"]["root_module"]["resources"].as_array().cloned().unwrap_or_default();
+        let found = resources.into_iter().find(|resource| resource["address"] == address);
+        found.unwrap_or_else(|| panic!("{address} is not in the state"))["values"].take()
+    }
+
+    /// The heart of every resource's test: applied, the plan is empty; imported into a state without it, still empty.
+    pub(crate) fn survives_import(&self, address: &str, id: &str) {
+        self.forget(address);
+        self.import(address, id);
+        self.plan_is_empty();
+    }
+}
+
+/// The text from the first error on, without the frame and the line breaks of the client.
+fn diagnostics(text: &str) -> String {
+    let errors = text.split_once("Error: ").map_or("", |(_, errors)| errors);
+    errors.split_whitespace().filter(|word| !["│", "╷", "╵"].contains(word)).collect::<Vec<_>>().join(" ")
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("in {}:\n{}", self.dir.display(), self.log.borrow());
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What is there, by the `incus` command: never by the state, never by the provider.
+
+use serde_json::Value;
+
+use crate::lab::Lab;
+
+/// The `incus` command of one lab.
+#[derive(Debug)]
+pub(crate) struct Incus<'a> {
+    lab: &'a Lab,
+}
+
+impl<'a> Incus<'a> {
+    pub(crate) fn new(lab: &'a Lab) -> Self {
+        Self { lab }
+    }
+
+    /// Runs `incus` and returns its output; fails the test if it does.
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
+        self.try_run(arguments).unwrap_or_else(|error| panic!("incus {}: {error}", arguments.join(" ")))
+    }
+
+    fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = self.lab.command("incus").args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// `GET path`: the metadata.
+    pub(crate) fn query(&self, path: &str) -> Value {
+        serde_json::from_str(&self.run(&["query", path])).unwrap()
+    }
+
+    /// `GET path`, [`None`] if there is no such object.
+    pub(crate) fn find(&self, path: &str) -> Option<Value> {
+        match self.try_run(&["query", path]) {
+            Ok(text) => Some(serde_json::from_str(&text).unwrap()),
+            Err(error) if error.contains("not found") => None,
+            Err(error) => panic!("incus query {path}: {error}"),
+        }
+    }
+
+    /// The URLs of a collection.
+    pub(crate) fn list(&self, path: &str) -> Vec<String> {
+        self.query(path).as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// The URLs of the networks that Incus manages.
+    pub(crate) fn managed_networks(&self) -> Vec<String> {
+        let networks = self.query("/1.0/networks?recursion=1&all-projects=true");
+        let managed = networks.as_array().into_iter().flatten().filter(|network| network["managed"] == true);
+        managed.map(|network| format!("/1.0/networks/{}", network["name"].as_str().unwrap())).collect()
+    }
+
+    pub(crate) fn instance(&self, project: &str, name: &str) -> Option<Value> {
+        self.find(&format!("/1.0/instances/{name}?project={project}"))
+    }
+
+    pub(crate) fn profile(&self, project: &str, name: &str) -> Option<Value> {
+        self.find(&format!("/1.0/profiles/{name}?project={project}"))
+    }
+
+    pub(crate) fn project(&self, name: &str) -> Option<Value> {
+        self.find(&format!("/1.0/projects/{name}"))
+    }
+
+    pub(crate) fn network(&self, name: &str) -> Option<Value> {
+        self.find(&format!("/1.0/networks/{name}"))
+    }
+}

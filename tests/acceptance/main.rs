@@ -1,0 +1,75 @@
+//! Acceptance: the provider as its users run it, with real clients on a real Incus.
+//!
+//! One private Incus serves the whole run (`tests/lab/incus.sh`); tests share it, in parallel, by using domains of their
+//! own. Where it cannot be had, that is a failure under `CI=true` and said loudly elsewhere.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
+
+mod cli;
+mod domain;
+mod incus;
+mod instance;
+mod lab;
+mod profile;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cli::{Client, Workspace};
+use lab::Lab;
+use libtest_mimic::{Arguments, Trial};
+
+/// A test of one noun: its name, a true sentence, and what shows it.
+type Case = (&'static str, fn(&Workspace));
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let nouns = [("domain", domain::CASES), ("profile", profile::CASES), ("instance", instance::CASES)];
+    if arguments.list {
+        let trials = nouns.iter().flat_map(|(noun, cases)| cases.iter().map(move |case| (noun, case.0)));
+        return libtest_mimic::run(
+            &arguments,
+            trials.map(|(n, t)| Trial::test(format!("{n}::{t}"), || Ok(()))).collect(),
+        )
+        .exit_code();
+    }
+    let (lab, clients) = match Lab::find().and_then(|lab| Client::all().map(|clients| (Arc::new(lab), clients))) {
+        Ok(ready) => ready,
+        Err(reason) => {
+            println!("\nacceptance: NOT RUN: {reason}\n");
+            return if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+
+    let mut trials = Vec::new();
+    for client in clients.iter().cloned().map(Arc::new) {
+        for (noun, cases) in nouns {
+            for &(sentence, body) in cases {
+                let (lab, client) = (Arc::clone(&lab), Arc::clone(&client));
+                trials.push(Trial::test(format!("{noun}::{sentence} ({})", client.name), move || {
+                    body(&Workspace::new(lab, client));
+                    Ok(())
+                }));
+            }
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+
+    println!("acceptance ran on Incus {} with {}", lab.server_version(), names(&clients));
+    let left = lab.leftovers();
+    for thing in &left {
+        println!("left behind: {thing}");
+    }
+    let ended = lab.end();
+    if let Err(reason) = &ended {
+        println!("left behind: {reason}");
+    }
+    if left.is_empty() && ended.is_ok() { conclusion.exit_code() } else { ExitCode::FAILURE }
+}
+
+fn names(clients: &[Client]) -> String {
+    clients.iter().map(|client| client.version.as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,138 @@
+//! `anklume_profile`: in place from first to last.
+
+use crate::Case;
+use crate::cli::Workspace;
+
+pub(crate) const CASES: &[Case] = &[
+    ("a_profile_lives_from_apply_to_destroy", lives),
+    ("drift_is_shown_and_repaired", drift),
+    ("a_renamed_profile_stays_the_same_object", renamed),
+    ("a_used_profile_goes_only_with_create_before_destroy", used),
+    ("the_default_profile_is_refused", default_profile),
+];
+
+const ADDRESS: &str = "anklume_profile.it";
+
+fn profile(domain: &str, rest: &str) -> String {
+    format!(
+        r#"resource "anklume_domain" "d" {{
+  name = "{domain}"
+  storage_pool = "default"
+}}
+
+resource "anklume_profile" "it" {{
+  domain = anklume_domain.d.name
+{rest}
+}}
+"#
+    )
+}
+
+fn lives(run: &Workspace) {
+    let (domain, incus) = (run.domain("plive"), run.incus());
+    run.configure(&profile(&domain, "  name = \"small\"\n  config = { \"limits.memory\" = \"64MiB\" }"));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(run.attributes(ADDRESS)["id"], format!("{domain}/small"));
+    assert_eq!(incus.profile(&domain, "small").unwrap()["config"]["limits.memory"], "64MiB");
+
+    let changed = r#"  name = "small"
+  description = "small ones"
+  config = { "limits.memory" = "96MiB", "limits.cpu" = "1" }
+  devices = { tmp = { type = "disk", source = "tmpfs:", path = "/scratch" } }"#;
+    run.configure(&profile(&domain, changed));
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.plan_is_empty();
+    let there = incus.profile(&domain, "small").unwrap();
+    assert_eq!(there["description"], "small ones");
+    assert_eq!(there["config"]["limits.memory"], "96MiB");
+    assert_eq!(there["devices"]["tmp"]["path"], "/scratch");
+
+    run.survives_import(ADDRESS, &format!("{domain}/small"));
+    run.configure(&profile(&domain, "  name = \"small\""));
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.plan_is_empty();
+    let there = incus.profile(&domain, "small").unwrap();
+    assert!(there["config"]["limits.memory"].is_null() && there["devices"]["tmp"].is_null(), "{there}");
+    run.destroy();
+    assert!(incus.project(&domain).is_none());
+}
+
+fn drift(run: &Workspace) {
+    let (domain, incus) = (run.domain("pdrift"), run.incus());
+    run.configure(&profile(
+        &domain,
+        "  name = \"small\"\n  description = \"kept\"\n  config = { \"limits.cpu\" = \"1\" }",
+    ));
+    run.apply();
+    let meddle: [&[&str]; 4] = [
+        &["profile", "set", "small", "limits.cpu=2"],
+        &["profile", "set", "small", "limits.processes=100"],
+        &["profile", "set", "small", "description=meddled", "--property"],
+        &["profile", "device", "add", "small", "tmp", "disk", "source=tmpfs:", "path=/scratch"],
+    ];
+    for arguments in meddle {
+        incus.run(&[arguments, &["--project", &domain]].concat());
+        run.plan_updates(&[ADDRESS]);
+        run.apply();
+        run.plan_is_empty();
+    }
+    incus.run(&["profile", "delete", "small", "--project", &domain]);
+    assert_eq!(run.plan(), [(ADDRESS.to_owned(), "create".to_owned())]);
+    run.apply();
+    run.plan_is_empty();
+    run.destroy();
+}
+
+fn renamed(run: &Workspace) {
+    let (domain, incus) = (run.domain("pname"), run.incus());
+    run.configure(&profile(&domain, "  name = \"before\""));
+    run.apply();
+    run.configure(&profile(&domain, "  name = \"after\""));
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.plan_is_empty();
+    assert!(incus.profile(&domain, "before").is_none() && incus.profile(&domain, "after").is_some());
+    run.destroy();
+}
+
+fn used(run: &Workspace) {
+    let (domain, incus) = (run.domain("pused"), run.incus());
+    let base =
+        format!("resource \"anklume_domain\" \"d\" {{\n  name = \"{domain}\"\n  storage_pool = \"default\"\n}}\n");
+    let profile = |life: &str| {
+        format!(
+            "resource \"anklume_profile\" \"it\" {{\n  name = \"extra\"\n  domain = anklume_domain.d.name\n{life}\n}}\n"
+        )
+    };
+    let instance = |profiles: &str| {
+        format!(
+            "resource \"anklume_instance\" \"i\" {{\n  name = \"user\"\n  domain = anklume_domain.d.name\n  image = \"busybox\"\n  \
+             running = false\n  delete_protection = false\n  profiles = [{profiles}]\n}}\n"
+        )
+    };
+    let with = "\"default\", anklume_profile.it.name";
+    run.configure(&format!("{base}{}{}", profile(""), instance(with)));
+    run.apply();
+    run.plan_is_empty();
+    run.configure(&format!("{base}{}", instance("\"default\"")));
+    let refused = run.apply_fails();
+    assert!(refused.contains("user") && refused.contains("create_before_destroy"), "{refused}");
+
+    run.configure(&format!("{base}{}{}", profile("  lifecycle { create_before_destroy = true }"), instance(with)));
+    run.apply();
+    run.plan_is_empty();
+    run.configure(&format!("{base}{}", instance("\"default\"")));
+    run.apply();
+    run.plan_is_empty();
+    assert!(incus.profile(&domain, "extra").is_none());
+    run.destroy();
+}
+
+fn default_profile(run: &Workspace) {
+    run.configure(&profile(&run.domain("pdef"), "  name = \"default\""));
+    let refused = run.plan_fails();
+    assert!(refused.contains("domain"), "{refused}");
+}

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# The demo: examples/demo on a private Incus, from the plan to nothing left.
+#   KEEP=1 leaves it running; CLI=terraform (or a path) takes another client.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+lab=$root/tests/lab
+step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+
+if [[ $(id -u) != 0 || ! -e /etc/debian_version ]]; then
+    if ! type -P incus >/dev/null; then socket="none: the \`incus\` command is not installed"
+    elif [[ -n ${INCUS_DIR:-} ]]; then socket="INCUS_DIR=$INCUS_DIR"
+    else socket="remote \`$(incus remote get-default 2>/dev/null || echo local)\` of the incus command"; fi
+    cat >&2 <<EOF
+A private Incus for the demo needs root on a Debian machine (12 or later): \`sudo make demo\`.
+Without it, the Incus that the provider would use here is $socket.
+To run the demo on an Incus of your choice, point the provider at it and apply it yourself:
+
+    make install
+    export INCUS_REMOTE=<a remote of \`incus remote list\`>    # or INCUS_ADDR=https://host:8443, or INCUS_SOCKET=/path
+    cd examples/demo && tofu init && tofu apply -var image=images:alpine/3.22
+
+It makes the projects pro and perso with the bridges net-pro and net-perso, and takes them away with \`tofu destroy\`.
+EOF
+    exit 1
+fi
+
+"$lab/install.sh"
+case ${CLI:-} in
+    "") client=$("$lab/tools.sh" client) ;;
+    */*) client=$CLI ;;
+    *) client=$("$lab/tools.sh" client "$CLI") ;;
+esac
+target=${CARGO_TARGET_DIR:-$root/target}/debug
+[[ -x $target/terraform-provider-anklume ]] || { echo "the provider is not built: make build" >&2; exit 1; }
+
+dir=$(mktemp -d /tmp/anklume-demo.XXXXXX)
+end() {
+    local code=$?
+    [[ -z ${kept:-} ]] || exit "$code"
+    "$lab/incus.sh" down "$dir" || code=1
+    [[ $code == 0 ]] || echo "the demo failed" >&2
+    exit "$code"
+}
+trap end EXIT
+"$lab/incus.sh" up "$dir" >/dev/null
+mkdir "$dir/demo"
+cp "$root"/examples/demo/*.tf "$dir/demo"
+cat >"$dir/cli.tfrc" <<EOF
+provider_installation {
+  dev_overrides { "anklume/anklume" = "$target" }
+  direct {}
+}
+EOF
+cd "$dir/demo"
+export TF_CLI_CONFIG_FILE=$dir/cli.tfrc CHECKPOINT_DISABLE=1
+inside() { "$lab/incus.sh" exec "$dir" "$@"; }
+
+step "$("$client" version | grep -m1 -E '^(OpenTofu|Terraform) v'), Incus $(inside incus query /1.0 | jq -r .environment.server_version)"
+step "plan";                    inside "$client" plan -input=false -out=plan.bin
+step "apply";                   inside "$client" apply -input=false plan.bin
+step "what Incus says";         inside incus list --all-projects -c ens4t
+step "a second plan is empty";  inside "$client" plan -input=false -detailed-exitcode
+step "a change in place";       inside "$client" apply -input=false -auto-approve -var note=second
+                                inside incus list --all-projects -c nd
+if [[ ${KEEP:-} == 1 ]]; then
+    kept=1
+    cat <<EOF
+
+It stays in $dir. To go on:
+
+    cd $dir/demo
+    export TF_CLI_CONFIG_FILE=$dir/cli.tfrc
+    $lab/incus.sh exec $dir $client plan
+    $lab/incus.sh exec $dir incus list --all-projects
+    $lab/incus.sh down $dir      # ends it, with all it holds
+EOF
+    exit 0
+fi
+step "destroy";                 inside "$client" destroy -input=false -auto-approve
+step "what is left"
+left=$(inside incus query '/1.0/instances?all-projects=true' | jq -r '.[]'
+    inside incus query /1.0/projects | jq -r '.[] | select(. != "/1.0/projects/default")'
+    inside incus query '/1.0/networks?recursion=1' | jq -r '.[] | select(.managed) | .name'
+    inside incus query '/1.0/profiles?all-projects=true' | jq -r '.[] | select(. != "/1.0/profiles/default")')
+[[ -z $left ]] || { echo "$left"; exit 1; }
+echo "nothing: no project, network, profile or instance"
