@@ -16,4 +16,3 @@ mod size;
 mod timeouts;
 
 pub use provider::Anklume;
-

@@ -55,7 +55,10 @@ impl<'s> Creation<'s> {
         let client = session.client().await?;
         let target = Target::new(session, client, &model.domain, &model.name);
         let inherited = if model.inherits() {
-            target.inherited(&model.profiles()).await.map_err(|error| failure("create", &model.name, &model.domain, &error))?
+            target
+                .inherited(&model.profiles())
+                .await
+                .map_err(|error| failure("create", &model.name, &model.domain, &error))?
         } else {
             Inherited::default()
         };
@@ -164,7 +167,10 @@ impl<'s> Creation<'s> {
                 up.warnings.warning(
                     Path::root(),
                     "Continued an interrupted create",
-                    format!("The instance \"{}\" was there already, made by an earlier apply of this configuration.", self.model.id()),
+                    format!(
+                        "The instance \"{}\" was there already, made by an earlier apply of this configuration.",
+                        self.model.id()
+                    ),
                 );
                 Ok(self.stored(&input.planned, up))
             }
@@ -230,9 +236,12 @@ fn source(session: &Session, model: &Model) -> Result<Source, Diagnostic> {
             "Set `image`, such as \"images:debian/13\", or `default_image` in the provider block.",
         ));
     };
-    let problem = |problem: crate::plugin::Problem| Diagnostic::error(Path::from("image"), problem.summary, problem.detail);
+    let problem =
+        |problem: crate::plugin::Problem| Diagnostic::error(Path::from("image"), problem.summary, problem.detail);
     Ok(match session.image_source(image).map_err(problem)? {
-        ImageReference::Local { name } if is_fingerprint(&name) => Source::Local { alias: None, fingerprint: Some(name) },
+        ImageReference::Local { name } if is_fingerprint(&name) => {
+            Source::Local { alias: None, fingerprint: Some(name) }
+        }
         ImageReference::Local { name } => Source::Local { alias: Some(name), fingerprint: None },
         ImageReference::Remote { server, protocol, alias } => {
             let (alias, fingerprint) = if is_fingerprint(&alias) { (None, Some(alias)) } else { (Some(alias), None) };

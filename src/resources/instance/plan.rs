@@ -33,7 +33,10 @@ pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
             plan.diagnostics.error(
                 "name",
                 "Instance name too long",
-                format!("With the nesting prefix it is `{incus_name}`, of {} characters. Incus takes 63.", incus_name.len()),
+                format!(
+                    "With the nesting prefix it is `{incus_name}`, of {} characters. Incus takes 63.",
+                    incus_name.len()
+                ),
             );
         }
     }
@@ -90,7 +93,8 @@ fn protection(default: Option<bool>, plan: &mut Plan<'_>) {
 }
 
 fn root_disk(plan: &mut Plan<'_>) {
-    let (prior, wanted, configured) = (plan.prior.get("root_disk"), plan.planned.get("root_disk").clone(), plan.config.get("root_disk"));
+    let (prior, wanted, configured) =
+        (plan.prior.get("root_disk"), plan.planned.get("root_disk").clone(), plan.config.get("root_disk"));
     if wanted.as_map().is_none() {
         return;
     }

@@ -24,7 +24,9 @@ pub(super) async fn read(session: &Session, current: Stored) -> Result<Option<St
     let found = client.read_instance(&target.project, &target.name).await;
     let Some(found) = found.map_err(|error| failure("read", name, domain, &error))? else { return Ok(None) };
     let owned = owned(&current.private);
-    let state = refreshed(&target, &found, &current.state, owned).await.map_err(|error| failure("read", name, domain, &error))?;
+    let state = refreshed(&target, &found, &current.state, owned)
+        .await
+        .map_err(|error| failure("read", name, domain, &error))?;
     Ok(Some(Stored::new(state, current.private)))
 }
 
@@ -52,14 +54,18 @@ async fn leases(target: &Target<'_>, network: &str) -> Result<Seen, Error> {
 
 /// Finds an instance by `<domain>/<name>`.
 pub(super) async fn import(session: &Session, id: &str) -> Result<Stored, Failure> {
-    let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty()) else {
+    let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty())
+    else {
         let detail = format!("\"{id}\" is not `<domain>/<name>`, such as \"pro/pro-dev\".");
         return Err(Diagnostic::error(Path::root(), "Invalid import id", detail).into());
     };
     let client = session.client().await?;
     let target = Target::new(session, client, domain, name);
     let Some(found) = target.fetch().await.map_err(|error| failure("import", name, domain, &error))? else {
-        let detail = format!("There is no instance \"{name}\" in the domain \"{domain}\". List them:\n\n    incus list --project {}", target.project);
+        let detail = format!(
+            "There is no instance \"{name}\" in the domain \"{domain}\". List them:\n\n    incus list --project {}",
+            target.project
+        );
         return Err(Diagnostic::error(Path::root(), "Unable to import instance: it does not exist", detail).into());
     };
     let mut private = Private::default();
@@ -71,7 +77,9 @@ pub(super) async fn import(session: &Session, id: &str) -> Result<Stored, Failur
         private.set(plan::IMAGE, "kept");
     }
     let prior = kept(&found, domain, name);
-    let state = refreshed(&target, &found, &prior, owned(&private)).await.map_err(|error| failure("import", name, domain, &error))?;
+    let state = refreshed(&target, &found, &prior, owned(&private))
+        .await
+        .map_err(|error| failure("import", name, domain, &error))?;
     Ok(Stored::new(state, private))
 }
 

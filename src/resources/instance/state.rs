@@ -84,7 +84,8 @@ fn status(found: &Instance) -> &str {
 }
 
 fn cloud_init(config: &BTreeMap<String, String>, prior: &Value) -> Value {
-    let members = [("user_data", body::USER_DATA), ("vendor_data", body::VENDOR_DATA), ("network_config", body::NETWORK_CONFIG)];
+    let members =
+        [("user_data", body::USER_DATA), ("vendor_data", body::VENDOR_DATA), ("network_config", body::NETWORK_CONFIG)];
     if prior.as_map().is_none() && members.iter().all(|(_, key)| !config.contains_key(*key)) {
         return Value::Null;
     }
@@ -115,15 +116,22 @@ struct Nic<'i> {
 }
 
 fn nics(found: &Instance) -> impl Iterator<Item = Nic<'_>> {
-    found.expanded_devices.iter().filter(|(_, keys)| keys.get("type").is_some_and(|kind| kind == "nic")).map(|(device, keys)| {
-        let mac = keys.get("hwaddr").or_else(|| found.config.get(&format!("volatile.{device}.hwaddr")));
-        Nic { device, keys, mac: mac.map(String::as_str) }
-    })
+    found.expanded_devices.iter().filter(|(_, keys)| keys.get("type").is_some_and(|kind| kind == "nic")).map(
+        |(device, keys)| {
+            let mac = keys.get("hwaddr").or_else(|| found.config.get(&format!("volatile.{device}.hwaddr")));
+            Nic { device, keys, mac: mac.map(String::as_str) }
+        },
+    )
 }
 
 /// The network of `eth0`, whose leases tell its address.
 pub(super) fn network(found: &Instance) -> Option<&str> {
-    found.expanded_devices.get(NIC).filter(|nic| nic.get("type").is_some_and(|kind| kind == "nic"))?.get("network").map(String::as_str)
+    found
+        .expanded_devices
+        .get(NIC)
+        .filter(|nic| nic.get("type").is_some_and(|kind| kind == "nic"))?
+        .get("network")
+        .map(String::as_str)
 }
 
 /// The first global IPv4 address that the guest has on `eth0`.
@@ -136,7 +144,8 @@ pub(super) fn guest_ipv4(found: &Instance, state: &State) -> Option<String> {
 fn guest_addresses(nic: &Nic<'_>, state: &State) -> Option<(String, Vec<String>)> {
     let mac = nic.mac?;
     let (name, seen) = state.network.iter().find(|(_, seen)| seen.hwaddr.eq_ignore_ascii_case(mac))?;
-    let global = seen.addresses.iter().filter(|address| address.scope == "global").map(|address| address.address.clone());
+    let global =
+        seen.addresses.iter().filter(|address| address.scope == "global").map(|address| address.address.clone());
     Some((name.clone(), global.collect()))
 }
 
@@ -149,14 +158,24 @@ fn addresses(state: &mut Value, found: &Instance, prior: &Value, owned: Owned, s
             ipv4 = addresses.iter().find(|address| is_ipv4(address)).cloned();
             ipv6 = addresses.iter().find(|address| !is_ipv4(address)).cloned();
         }
-        let members: [(&str, Value); 3] = [("name", name.into()), ("mac", nic.mac.map(str::to_owned).into()), ("addresses", addresses.into())];
-        interfaces.insert(nic.device.to_owned(), Value::Map(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()));
+        let members: [(&str, Value); 3] =
+            [("name", name.into()), ("mac", nic.mac.map(str::to_owned).into()), ("addresses", addresses.into())];
+        interfaces.insert(
+            nic.device.to_owned(),
+            Value::Map(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        );
     }
     let address = if owned.nic {
         // The address of the device, not that of a lease: a copy taken away behind our back is drift.
         found.devices.get(NIC).and_then(|nic| nic.get("ipv4.address")).cloned()
     } else {
-        ipv4.or_else(|| prior.get("ipv4_address").as_str().filter(|_| runs(found) && matches!(seen, Seen::Nothing)).map(str::to_owned))
+        ipv4.or_else(|| {
+            prior
+                .get("ipv4_address")
+                .as_str()
+                .filter(|_| runs(found) && matches!(seen, Seen::Nothing))
+                .map(str::to_owned)
+        })
     };
     state.set("ipv4_address", address);
     state.set("ipv6_address", ipv6);
@@ -184,8 +203,13 @@ fn interface(nic: &Nic<'_>, found: &Instance, prior: &Value, seen: &Seen) -> (Op
             return (Some(name), addresses);
         }
     }
-    let mut addresses: Vec<String> =
-        before.get("addresses").as_list().unwrap_or_default().iter().filter_map(|one| one.as_str().map(str::to_owned)).collect();
+    let mut addresses: Vec<String> = before
+        .get("addresses")
+        .as_list()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|one| one.as_str().map(str::to_owned))
+        .collect();
     let lease = match (seen, nic.mac) {
         (Seen::Leases(leases), Some(mac)) => leases
             .iter()

@@ -116,7 +116,9 @@ pub(super) fn stored_overrides(found: &Instance) -> (bool, bool) {
     if ours {
         return (has("ipv4_address"), has("root_disk"));
     }
-    let plain = |device: &super::body::Device| device.keys().all(|key| matches!(key.as_str(), "type" | "path" | "pool" | "size"));
+    let plain = |device: &super::body::Device| {
+        device.keys().all(|key| matches!(key.as_str(), "type" | "path" | "pool" | "size"))
+    };
     let nic = found.devices.get(super::body::NIC).is_some_and(|nic| nic.contains_key("ipv4.address"));
     (nic, found.devices.get(ROOT).is_some_and(plain))
 }

@@ -67,7 +67,8 @@ impl<'c> Change<'c> {
 ///
 /// Whatever Incus refuses; an instance that was stopped for it is started again first.
 pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Error> {
-    let found = change.target.client.get::<Instance>(instance::get(&change.target.project, &change.target.name)).await?.value;
+    let found =
+        change.target.client.get::<Instance>(instance::get(&change.target.project, &change.target.name)).await?.value;
     let mut up = !found.is_stopped();
     let leaves = change.restart == Restart::Yes || change.renamed.is_some() || !change.model.running;
     if up && leaves {
@@ -84,7 +85,9 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
         Err(error)
     };
     match change.write(mark).await {
-        Err(error) if up && change.model.restart_on_update && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_))) => {
+        Err(error)
+            if up && change.model.restart_on_update && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_))) =>
+        {
             change.stop(&found).await?;
             up = false;
             if let Err(error) = change.write(mark).await {
@@ -150,7 +153,11 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         Err(error) if error.is_deadline() && warns(&model) => match new.fetch().await {
             Ok(Some(found)) => {
                 let mut warnings = Diagnostics::default();
-                warnings.warning("wait", "The instance does not run", failed("start", &model.name, &model.domain, &error).detail);
+                warnings.warning(
+                    "wait",
+                    "The instance does not run",
+                    failed("start", &model.name, &model.domain, &error).detail,
+                );
                 Ok(Stored { state: state::state(&found, &input.planned, owned, &Seen::Nothing), private, warnings })
             }
             _ => Err(fail(&error)),

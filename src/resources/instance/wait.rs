@@ -46,8 +46,17 @@ pub(super) async fn until_up(target: &Target<'_>, model: &Model, started: Instan
     Ok(Up { found, seen, warnings })
 }
 
-async fn until_running(target: &Target<'_>, model: &Model, waits: &Waits, started: Instant, wait: &Wait) -> Result<Instance, Error> {
-    let limit = time(waits.boot_timeout.as_deref(), Duration::from_secs(if model.kind() == Kind::VirtualMachine { 120 } else { 60 }));
+async fn until_running(
+    target: &Target<'_>,
+    model: &Model,
+    waits: &Waits,
+    started: Instant,
+    wait: &Wait,
+) -> Result<Instance, Error> {
+    let limit = time(
+        waits.boot_timeout.as_deref(),
+        Duration::from_secs(if model.kind() == Kind::VirtualMachine { 120 } else { 60 }),
+    );
     let wait = within(wait, started + limit);
     let mut pause = FIRST_PAUSE;
     loop {
