@@ -281,8 +281,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_removed_key_leaves_the_server_and_a_volatile_one_stays() {
-        let mut instance = Instance::default();
-        instance.config = [("limits.cpu".into(), "1".into()), ("volatile.uuid".into(), "x".into())].into();
+        let config = [("limits.cpu".into(), "1".into()), ("volatile.uuid".into(), "x".into())].into();
+        let mut instance = Instance { config, ..Instance::default() };
         instance.config.insert(AUTOSTART.into(), "true".into());
         model(json!({})).apply(&mut instance, &inherited());
         assert_eq!(instance.config.keys().collect::<Vec<_>>(), ["volatile.uuid"]);

@@ -30,7 +30,7 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
     session.create_once(KIND, &id)?;
     let result = Creation::prepare(session, call, &input, model).await;
     let result = match result {
-        Ok(creation) => creation.run(session, &input).await,
+        Ok(creation) => creation.run(&input).await,
         Err(failure) => Err(failure),
     };
     if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
@@ -69,7 +69,7 @@ impl<'s> Creation<'s> {
         Ok(Self { target, model, inherited, source, marks, private, wait })
     }
 
-    async fn run(self, session: &Session, input: &Create) -> Result<Stored, Failure> {
+    async fn run(self, input: &Create) -> Result<Stored, Failure> {
         let has_start = match self.target.client.server().await {
             Ok(server) => server.has("instance_create_start"),
             Err(error) => return Err(self.failure(&error)),
@@ -78,13 +78,14 @@ impl<'s> Creation<'s> {
         match self.target.client.run(instance::create(&self.target.project, &self.body(has_start)), &self.wait).await {
             Ok(_) => {}
             Err(error) if error.is_operation_gone() => {}
-            Err(error) if error.is_already_exists() => return self.adopt(session, input, &error).await,
+            Err(error) if error.is_already_exists() => return self.adopt(input, &error).await,
             Err(error) => return Err(self.refused(input, &error).await),
         }
-        if self.model.running && !has_start {
-            if let Err(error) = self.target.start(&self.wait).await {
-                return Err(self.refused(input, &error).await);
-            }
+        if self.model.running
+            && !has_start
+            && let Err(error) = self.target.start(&self.wait).await
+        {
+            return Err(self.refused(input, &error).await);
         }
         match wait::until_up(&self.target, &self.model, started, &self.wait).await {
             Ok(up) => Ok(self.stored(&input.planned, up)),
@@ -132,7 +133,7 @@ impl<'s> Creation<'s> {
     }
 
     /// The name is taken: ours goes on, anybody else's is left alone.
-    async fn adopt(self, session: &Session, input: &Create, error: &Error) -> Result<Stored, Failure> {
+    async fn adopt(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
         let found = match self.target.fetch().await {
             Ok(Some(found)) => found,
             Ok(None) => return Err(self.failure(error)),
@@ -176,14 +177,14 @@ impl<'s> Creation<'s> {
             }
             Err(error) => {
                 let told = self.failure(&error);
-                let partial = self.partial(session, input, &found);
+                let partial = self.partial(input, &found);
                 Err(told.with_partial(partial))
             }
         }
     }
 
     /// What an adopted instance leaves in the state when it cannot be brought to the plan: its own incarnation, whichever stands.
-    fn partial(mut self, _session: &Session, input: &Create, found: &Instance) -> Stored {
+    fn partial(mut self, input: &Create, found: &Instance) -> Stored {
         // Either mark may stand now; without one in private state the object counts as ours.
         self.private.remove("incarnation");
         self.stored(&input.planned, Up { found: found.clone(), seen: Seen::Nothing, warnings: Diagnostics::default() })

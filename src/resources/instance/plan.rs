@@ -108,14 +108,14 @@ fn root_disk(plan: &mut Plan<'_>) {
     }
     plan.replace("root_disk.pool");
     let bytes = |value: &Value| value.get("size").as_str().and_then(|text| size::parse(text).ok());
-    if let (Some(from), Some(to), Some("vm")) = (bytes(prior), bytes(&wanted), plan.planned.get("type").as_str()) {
-        if to < from {
-            plan.diagnostics.error(
-                "root_disk.size",
-                "A virtual machine's disk cannot shrink",
-                "Incus only grows it. Set the old size or a larger one; for a smaller disk, make another instance.",
-            );
-        }
+    if let (Some(from), Some(to), Some("vm")) = (bytes(prior), bytes(&wanted), plan.planned.get("type").as_str())
+        && to < from
+    {
+        plan.diagnostics.error(
+            "root_disk.size",
+            "A virtual machine's disk cannot shrink",
+            "Incus only grows it. Set the old size or a larger one; for a smaller disk, make another instance.",
+        );
     }
 }
 
@@ -140,10 +140,8 @@ fn update(plan: &mut Plan<'_>) {
     let runs = plan.prior.get("running").as_bool() == Some(true) && plan.planned.get("running").as_bool() == Some(true);
     let restarts = runs && (!reasons.is_empty() || renamed);
     let wanted = plan.planned.get("restart_on_update").as_bool() != Some(false);
-    if runs {
-        if let Some(at) = reasons.first() {
-            warn(plan, at.clone(), wanted);
-        }
+    if runs && let Some(at) = reasons.first() {
+        warn(plan, at.clone(), wanted);
     }
     let touched = plan.changed("running")
         || plan.changed("profiles")

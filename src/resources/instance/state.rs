@@ -195,13 +195,13 @@ fn interface(nic: &Nic<'_>, found: &Instance, prior: &Value, seen: &Seen) -> (Op
     if !runs(found) {
         return (name, fixed.into_iter().collect());
     }
-    if let Seen::Guest(state) = seen {
-        if let Some((name, mut addresses)) = guest_addresses(nic, state) {
-            if !addresses.iter().any(|address| is_ipv4(address)) {
-                addresses.extend(fixed);
-            }
-            return (Some(name), addresses);
+    if let Seen::Guest(state) = seen
+        && let Some((name, mut addresses)) = guest_addresses(nic, state)
+    {
+        if !addresses.iter().any(|address| is_ipv4(address)) {
+            addresses.extend(fixed);
         }
+        return (Some(name), addresses);
     }
     let mut addresses: Vec<String> = before
         .get("addresses")

@@ -77,10 +77,11 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     }
     let stopped_for_it = !found.is_stopped();
     let back = async |error: Error| {
-        if stopped_for_it && change.model.running {
-            if let Err(error) = change.target.start(change.wait).await {
-                tracing::warn!(instance = %change.target.name, %error, "not started again");
-            }
+        if stopped_for_it
+            && change.model.running
+            && let Err(error) = change.target.start(change.wait).await
+        {
+            tracing::warn!(instance = %change.target.name, %error, "not started again");
         }
         Err(error)
     };
