@@ -3,6 +3,7 @@
 use super::diagnostic::Diagnostics;
 use super::path::Path;
 use super::private::Private;
+use super::schema::Schema;
 use super::value::Value;
 
 /// What the plan does to the object.
@@ -32,6 +33,14 @@ pub struct Plan<'a> {
     /// What the operator is told; an error refuses the plan.
     pub diagnostics: Diagnostics,
     pub(super) replace: Vec<Path>,
+}
+
+impl<'a> Plan<'a> {
+    /// The plan as the rules of a resource find it: `proposed` is null for destruction, `prior` for creation.
+    #[must_use]
+    pub fn start(schema: &Schema, config: &'a Value, prior: &'a Value, proposed: &Value, private: Private) -> Plan<'a> {
+        super::planner::start(schema, config, prior, proposed, private)
+    }
 }
 
 impl Plan<'_> {

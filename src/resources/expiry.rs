@@ -18,7 +18,10 @@ pub fn check(value: &Value) -> Result<(), Problem> {
     for part in text.trim().split(' ') {
         let (_, unit) = split(part).map_err(|detail| Problem::new("Invalid snapshot expiry", detail))?;
         if seen.contains(&unit) {
-            return Err(Problem::new("Invalid snapshot expiry", format!("\"{text}\" has the unit `{unit}` twice. Add the numbers up.")));
+            return Err(Problem::new(
+                "Invalid snapshot expiry",
+                format!("\"{text}\" has the unit `{unit}` twice. Add the numbers up."),
+            ));
         }
         seen.push(unit);
     }
@@ -28,9 +31,13 @@ pub fn check(value: &Value) -> Result<(), Problem> {
 /// A word of caution about a value that is right and probably not meant: `60m` is sixty months.
 #[must_use]
 pub fn caution(value: &Value) -> Option<Problem> {
-    let months = value.as_str()?.trim().split(' ').filter_map(|part| split(part).ok()).find(|(_, unit)| *unit == 'm')?.0;
+    let months =
+        value.as_str()?.trim().split(' ').filter_map(|part| split(part).ok()).find(|(_, unit)| *unit == 'm')?.0;
     (months >= SUSPECT_MONTHS).then(|| {
-        Problem::new("Snapshot expiry in months", format!("`{months}m` is {months} months. For minutes write \"{months}M\"."))
+        Problem::new(
+            "Snapshot expiry in months",
+            format!("`{months}m` is {months} months. For minutes write \"{months}M\"."),
+        )
     })
 }
 
@@ -101,6 +108,8 @@ mod tests {
     #[test]
     fn sixty_months_are_doubted_and_six_are_not() {
         assert!(caution(&"60m".into()).unwrap().detail.contains("\"60M\""));
-        assert!(caution(&"6m".into()).is_none() && caution(&"60M".into()).is_none() && caution(&Value::Unknown).is_none());
+        assert!(
+            caution(&"6m".into()).is_none() && caution(&"60M".into()).is_none() && caution(&Value::Unknown).is_none()
+        );
     }
 }

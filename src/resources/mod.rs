@@ -2,14 +2,17 @@
 
 mod domain;
 mod duration;
-// mod instance;
+mod expiry;
+mod instance;
 mod keys;
 mod marks;
 mod name;
 mod profile;
 mod provider;
 mod refusal;
+mod schedule;
 mod session;
+mod size;
 mod timeouts;
 
 pub use provider::Anklume;

@@ -55,7 +55,10 @@ fn trigger(text: &str) -> Result<(), String> {
 impl Field {
     fn item(&self, item: &str) -> Result<(), String> {
         let problem = || {
-            format!("\"{item}\" is no valid {}. Use {} to {}, a range \"a-b\", a step \"*/n\", or \"*\".", self.name, self.low, self.high)
+            format!(
+                "\"{item}\" is no valid {}. Use {} to {}, a range \"a-b\", a step \"*/n\", or \"*\".",
+                self.name, self.low, self.high
+            )
         };
         let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
         if step.is_some_and(|step| step.parse::<u8>().map_or(true, |step| step == 0)) {

@@ -211,9 +211,9 @@ pub(super) fn static_nic(inherited: Option<&Device>, address: &str) -> Device {
 }
 
 fn root(inherited: Option<&Device>, disk: &RootDisk) -> Device {
-    let mut device = inherited.cloned().unwrap_or_else(|| {
-        [("type".to_owned(), "disk".to_owned()), ("path".to_owned(), "/".to_owned())].into()
-    });
+    let mut device = inherited
+        .cloned()
+        .unwrap_or_else(|| [("type".to_owned(), "disk".to_owned()), ("path".to_owned(), "/".to_owned())].into());
     if let Some(pool) = &disk.pool {
         device.insert("pool".to_owned(), pool.clone());
     }
@@ -248,14 +248,20 @@ pub(super) mod tests {
     #[test]
     fn a_static_address_is_a_full_copy_of_the_profiles_nic() {
         let nic = model(json!({"ipv4_address": "10.110.0.5"})).devices(&inherited()).remove("eth0").unwrap();
-        assert_eq!(serde_json::to_value(nic).unwrap(), json!({"type": "nic", "network": "net-pro", "name": "eth0",
-            "security.mac_filtering": "true", "ipv4.address": "10.110.0.5"}));
+        assert_eq!(
+            serde_json::to_value(nic).unwrap(),
+            json!({"type": "nic", "network": "net-pro", "name": "eth0",
+            "security.mac_filtering": "true", "ipv4.address": "10.110.0.5"})
+        );
     }
 
     #[test]
     fn a_root_disk_is_a_full_copy_with_its_size() {
         let disk = model(json!({"root_disk": {"size": "5GiB"}})).devices(&inherited()).remove("root").unwrap();
-        assert_eq!(serde_json::to_value(disk).unwrap(), json!({"type": "disk", "path": "/", "pool": "fast", "size": "5GiB"}));
+        assert_eq!(
+            serde_json::to_value(disk).unwrap(),
+            json!({"type": "disk", "path": "/", "pool": "fast", "size": "5GiB"})
+        );
     }
 
     #[test]
@@ -266,7 +272,8 @@ pub(super) mod tests {
     #[test]
     fn applying_twice_changes_nothing() {
         let mut instance = Instance::default();
-        let model = model(json!({"config": {"limits.cpu": "2"}, "delete_protection": true, "wait": {"addresses": false}}));
+        let model =
+            model(json!({"config": {"limits.cpu": "2"}, "delete_protection": true, "wait": {"addresses": false}}));
         assert!(model.apply(&mut instance, &inherited()));
         assert!(!model.apply(&mut instance, &inherited()));
         assert_eq!(instance.config["security.protection.delete"], "true");
@@ -274,8 +281,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_removed_key_leaves_the_server_and_a_volatile_one_stays() {
-        let mut instance = Instance::default();
-        instance.config = [("limits.cpu".into(), "1".into()), ("volatile.uuid".into(), "x".into())].into();
+        let config = [("limits.cpu".into(), "1".into()), ("volatile.uuid".into(), "x".into())].into();
+        let mut instance = Instance { config, ..Instance::default() };
         instance.config.insert(AUTOSTART.into(), "true".into());
         model(json!({})).apply(&mut instance, &inherited());
         assert_eq!(instance.config.keys().collect::<Vec<_>>(), ["volatile.uuid"]);

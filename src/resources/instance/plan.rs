@@ -33,7 +33,10 @@ pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
             plan.diagnostics.error(
                 "name",
                 "Instance name too long",
-                format!("With the nesting prefix it is `{incus_name}`, of {} characters. Incus takes 63.", incus_name.len()),
+                format!(
+                    "With the nesting prefix it is `{incus_name}`, of {} characters. Incus takes 63.",
+                    incus_name.len()
+                ),
             );
         }
     }
@@ -90,7 +93,8 @@ fn protection(default: Option<bool>, plan: &mut Plan<'_>) {
 }
 
 fn root_disk(plan: &mut Plan<'_>) {
-    let (prior, wanted, configured) = (plan.prior.get("root_disk"), plan.planned.get("root_disk").clone(), plan.config.get("root_disk"));
+    let (prior, wanted, configured) =
+        (plan.prior.get("root_disk"), plan.planned.get("root_disk").clone(), plan.config.get("root_disk"));
     if wanted.as_map().is_none() {
         return;
     }
@@ -104,14 +108,14 @@ fn root_disk(plan: &mut Plan<'_>) {
     }
     plan.replace("root_disk.pool");
     let bytes = |value: &Value| value.get("size").as_str().and_then(|text| size::parse(text).ok());
-    if let (Some(from), Some(to), Some("vm")) = (bytes(prior), bytes(&wanted), plan.planned.get("type").as_str()) {
-        if to < from {
-            plan.diagnostics.error(
-                "root_disk.size",
-                "A virtual machine's disk cannot shrink",
-                "Incus only grows it. Set the old size or a larger one; for a smaller disk, make another instance.",
-            );
-        }
+    if let (Some(from), Some(to), Some("vm")) = (bytes(prior), bytes(&wanted), plan.planned.get("type").as_str())
+        && to < from
+    {
+        plan.diagnostics.error(
+            "root_disk.size",
+            "A virtual machine's disk cannot shrink",
+            "Incus only grows it. Set the old size or a larger one; for a smaller disk, make another instance.",
+        );
     }
 }
 
@@ -136,10 +140,8 @@ fn update(plan: &mut Plan<'_>) {
     let runs = plan.prior.get("running").as_bool() == Some(true) && plan.planned.get("running").as_bool() == Some(true);
     let restarts = runs && (!reasons.is_empty() || renamed);
     let wanted = plan.planned.get("restart_on_update").as_bool() != Some(false);
-    if runs {
-        if let Some(at) = reasons.first() {
-            warn(plan, at.clone(), wanted);
-        }
+    if runs && let Some(at) = reasons.first() {
+        warn(plan, at.clone(), wanted);
     }
     let touched = plan.changed("running")
         || plan.changed("profiles")

@@ -165,7 +165,10 @@ fn one_of(value: &Value, allowed: [&str; 2], summary: &str) -> Result<(), Proble
     match value.as_str() {
         Some(text) if !allowed.contains(&text) => {
             let [first, second] = allowed;
-            Err(Problem::new(summary, format!("\"{text}\" is neither \"{first}\" nor \"{second}\". Write one of them.")))
+            Err(Problem::new(
+                summary,
+                format!("\"{text}\" is neither \"{first}\" nor \"{second}\". Write one of them."),
+            ))
         }
         _ => Ok(()),
     }
@@ -192,15 +195,19 @@ fn image(value: &Value) -> Result<(), Problem> {
 fn ipv4(value: &Value) -> Result<(), Problem> {
     let Some(text) = value.as_str() else { return Ok(()) };
     text.parse::<std::net::Ipv4Addr>().map(|_| ()).map_err(|_| {
-        Problem::new("Invalid IPv4 address", format!("\"{text}\" is not an IPv4 address. Write it plainly, without a mask: \"10.120.0.10\"."))
+        Problem::new(
+            "Invalid IPv4 address",
+            format!("\"{text}\" is not an IPv4 address. Write it plainly, without a mask: \"10.120.0.10\"."),
+        )
     })
 }
 
 fn priority(value: &Value) -> Result<(), Problem> {
     match value {
-        Value::Number(_) if !value.as_i64().is_some_and(|number| (0..=100).contains(&number)) => {
-            Err(Problem::new("Boot priority out of range", "Write a whole number from 0 to 100; higher ones start first."))
-        }
+        Value::Number(_) if !value.as_i64().is_some_and(|number| (0..=100).contains(&number)) => Err(Problem::new(
+            "Boot priority out of range",
+            "Write a whole number from 0 to 100; higher ones start first.",
+        )),
         _ => Ok(()),
     }
 }

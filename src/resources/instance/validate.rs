@@ -33,7 +33,10 @@ fn devices(config: &Value, problems: &mut Diagnostics) {
         if device == "root" && !config.get("root_disk").is_null() {
             refuse("`root_disk` sets the device `root`. Remove one of them.".to_owned());
         } else if device == "eth0" && config.get("ipv4_address").is_known() && !config.get("ipv4_address").is_null() {
-            refuse("`ipv4_address` sets the device `eth0`. Remove one of them; `ipv4.address` may stand in the device.".to_owned());
+            refuse(
+                "`ipv4_address` sets the device `eth0`. Remove one of them; `ipv4.address` may stand in the device."
+                    .to_owned(),
+            );
         } else if device.starts_with("sv-") || device.starts_with("pd-") {
             refuse(format!("Names that begin with `sv-` and `pd-` are kept for volumes. Rename `{device}`."));
         }
@@ -86,8 +89,9 @@ fn kind(config: &Value, problems: &mut Diagnostics) {
         );
     }
     for key in config.get("config").as_map().into_iter().flatten().map(|(key, _)| key) {
-        let container_only = matches!(key.as_str(), "limits.cpu.allowance" | "limits.memory.enforce" | "security.privileged")
-            || key.starts_with("security.syscalls.");
+        let container_only =
+            matches!(key.as_str(), "limits.cpu.allowance" | "limits.memory.enforce" | "security.privileged")
+                || key.starts_with("security.syscalls.");
         if container_only {
             problems.error(
                 Path::from("config").key(key.as_str()),
@@ -155,7 +159,11 @@ mod tests {
 
     #[test]
     fn root_beside_root_disk_is_refused() {
-        refused(json!({"devices": {"root": {"type": "disk"}}, "root_disk": {"size": "1GiB"}}), "devices[\"root\"]", "root_disk");
+        refused(
+            json!({"devices": {"root": {"type": "disk"}}, "root_disk": {"size": "1GiB"}}),
+            "devices[\"root\"]",
+            "root_disk",
+        );
     }
 
     #[test]
@@ -165,7 +173,11 @@ mod tests {
 
     #[test]
     fn eth0_beside_an_address_is_refused() {
-        refused(json!({"devices": {"eth0": {"type": "nic"}}, "ipv4_address": "10.1.0.2"}), "devices[\"eth0\"]", "ipv4_address");
+        refused(
+            json!({"devices": {"eth0": {"type": "nic"}}, "ipv4_address": "10.1.0.2"}),
+            "devices[\"eth0\"]",
+            "ipv4_address",
+        );
     }
 
     #[test]
@@ -193,7 +205,11 @@ mod tests {
     #[test]
     fn a_vm_has_no_container_keys() {
         refused(json!({"type": "vm", "nesting": true}), "nesting", "lxc");
-        refused(json!({"type": "vm", "config": {"security.privileged": "true"}}), "config[\"security.privileged\"]", "lxc");
+        refused(
+            json!({"type": "vm", "config": {"security.privileged": "true"}}),
+            "config[\"security.privileged\"]",
+            "lxc",
+        );
     }
 
     #[test]
@@ -216,7 +232,17 @@ mod tests {
     #[test]
     fn unknown_is_never_a_problem() {
         let mut config = Value::from_json(&json!({"csm": true, "devices": {"eth0": {"type": "nic"}}}));
-        for name in ["type", "secure_boot", "nesting", "ipv4_address", "profiles", "config", "ephemeral", "running", "root_disk"] {
+        for name in [
+            "type",
+            "secure_boot",
+            "nesting",
+            "ipv4_address",
+            "profiles",
+            "config",
+            "ephemeral",
+            "running",
+            "root_disk",
+        ] {
             config.set(name, Value::Unknown);
         }
         let mut problems = Diagnostics::default();

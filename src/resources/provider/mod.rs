@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::domain::Addressing;
 use super::session::{ImageServer, Options, Session};
-use super::{domain, profile};
+use super::{domain, instance, profile};
 use crate::incus::remote;
 use crate::plugin::{Attribute, Diagnostics, Path, Problem, Provider, Resource, Schema, Value};
 
@@ -70,7 +70,7 @@ impl Provider for Anklume {
     }
 
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
-        vec![Box::new(domain::Domain), Box::new(profile::Profile)]
+        vec![Box::new(domain::Domain), Box::new(instance::Instance), Box::new(profile::Profile)]
     }
 }
 

@@ -1,0 +1,257 @@
+//! Making an instance: one request where nothing goes wrong, and an object in the state wherever one exists.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::body::{Inherited, Model, PROTECTION};
+use super::state::{self, Seen};
+use super::target::{self, Target, failed, failure};
+use super::update::{self, Change, Restart};
+use super::wait::{self, Up};
+use super::{KIND, SECRET, read};
+use crate::incus::instance::{self, Instance, Source};
+use crate::incus::{Config, Error, Refusal, Wait};
+use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
+use crate::resources::marks::{self, Found, Marks};
+use crate::resources::session::{ImageReference, Session};
+use crate::resources::{refusal, timeouts};
+
+/// The download of an image included.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+/// How long taking away the protection of what has just failed may take.
+const LIFT: Duration = Duration::from_secs(10);
+
+/// Makes an instance, or goes on with one that an interrupted create of the same configuration made.
+pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
+    let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
+    let id = model.id();
+    session.create_once(KIND, &id)?;
+    let result = Creation::prepare(session, call, &input, model).await;
+    let result = match result {
+        Ok(creation) => creation.run(&input).await,
+        Err(failure) => Err(failure),
+    };
+    if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
+        session.forget(KIND, &id);
+    }
+    result
+}
+
+struct Creation<'s> {
+    target: Target<'s>,
+    model: Model,
+    inherited: Inherited,
+    source: Source,
+    marks: Marks,
+    private: Private,
+    wait: Wait,
+}
+
+impl<'s> Creation<'s> {
+    async fn prepare(session: &'s Session, call: &Call, input: &Create, model: Model) -> Result<Self, Failure> {
+        let source = source(session, &model)?;
+        let client = session.client().await?;
+        let target = Target::new(session, client, &model.domain, &model.name);
+        let inherited = if model.inherits() {
+            target
+                .inherited(&model.profiles())
+                .await
+                .map_err(|error| failure("create", &model.name, &model.domain, &error))?
+        } else {
+            Inherited::default()
+        };
+        let fingerprint = marks::fingerprint(session.owner(), KIND, &model.id(), &input.config, SECRET);
+        let marks = Marks::new(fingerprint);
+        let private = target::private(session, &marks.incarnation, &model);
+        let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
+        Ok(Self { target, model, inherited, source, marks, private, wait })
+    }
+
+    async fn run(self, input: &Create) -> Result<Stored, Failure> {
+        let has_start = match self.target.client.server().await {
+            Ok(server) => server.has("instance_create_start"),
+            Err(error) => return Err(self.failure(&error)),
+        };
+        let started = Instant::now();
+        match self.target.client.run(instance::create(&self.target.project, &self.body(has_start)), &self.wait).await {
+            Ok(_) => {}
+            Err(error) if error.is_operation_gone() => {}
+            Err(error) if error.is_already_exists() => return self.adopt(input, &error).await,
+            Err(error) => return Err(self.refused(input, &error).await),
+        }
+        if self.model.running
+            && !has_start
+            && let Err(error) = self.target.start(&self.wait).await
+        {
+            return Err(self.refused(input, &error).await);
+        }
+        match wait::until_up(&self.target, &self.model, started, &self.wait).await {
+            Ok(up) => Ok(self.stored(&input.planned, up)),
+            Err(error) if error.is_deadline() && self.warns() => self.carry_on(input, &error).await,
+            Err(error) => Err(self.refused(input, &error).await),
+        }
+    }
+
+    fn body(&self, has_start: bool) -> instance::Create {
+        let model = &self.model;
+        let mut config = Config::new();
+        model.bring(&mut config);
+        self.marks.write(&mut config);
+        if let Some(image) = &model.image {
+            target::write_all(&mut config, &[(&marks::stored("image"), image)]);
+        }
+        instance::Create {
+            name: self.target.name.clone(),
+            kind: model.kind(),
+            description: model.description.clone().unwrap_or_default(),
+            source: self.source.clone(),
+            config,
+            devices: model.devices(&self.inherited),
+            profiles: model.profiles(),
+            ephemeral: model.ephemeral,
+            start: model.running && has_start,
+        }
+    }
+
+    fn stored(self, planned: &Value, up: Up) -> Stored {
+        let state = state::state(&up.found, planned, read::owned(&self.private), &up.seen);
+        Stored { state, private: self.private, warnings: up.warnings }
+    }
+
+    fn warns(&self) -> bool {
+        self.model.wait.as_ref().is_some_and(|wait| wait.on_failure.as_deref() == Some("warn"))
+    }
+
+    async fn carry_on(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
+        let Ok(Some(found)) = self.target.fetch().await else { return Err(self.failure(error)) };
+        let mut warnings = Diagnostics::default();
+        let told = failed("start", &self.model.name, &self.model.domain, error);
+        warnings.warning(Path::from("wait"), "The instance does not run", told.detail);
+        Ok(self.stored(&input.planned, Up { found, seen: Seen::Nothing, warnings }))
+    }
+
+    /// The name is taken: ours goes on, anybody else's is left alone.
+    async fn adopt(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
+        let found = match self.target.fetch().await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(self.failure(error)),
+            Err(error) => return Err(self.failure(&error)),
+        };
+        if marks::recognise(&found.config, &self.marks.fingerprint) == Found::Foreign {
+            return Err(refusal::taken("instance", &self.model.name, KIND, &self.model.id()).into());
+        }
+        let started = Instant::now();
+        let image = marks::stored("image");
+        let change = Change {
+            target: &self.target,
+            renamed: None,
+            model: &self.model,
+            inherited: &self.inherited,
+            restart: Restart::No,
+            stop_timeout: target::stop_timeout(&input.planned),
+            wait: &self.wait,
+        };
+        let mark = |config: &mut Config| {
+            self.marks.write(config);
+            if let Some(text) = &self.model.image {
+                config.insert(image.clone(), text.clone());
+            }
+        };
+        let adopted = match update::converge(&change, &mark).await {
+            Ok(()) => wait::until_up(&self.target, &self.model, started, &self.wait).await,
+            Err(error) => Err(error),
+        };
+        match adopted {
+            Ok(mut up) => {
+                up.warnings.warning(
+                    Path::root(),
+                    "Continued an interrupted create",
+                    format!(
+                        "The instance \"{}\" was there already, made by an earlier apply of this configuration.",
+                        self.model.id()
+                    ),
+                );
+                Ok(self.stored(&input.planned, up))
+            }
+            Err(error) => {
+                let told = self.failure(&error);
+                let partial = self.partial(input, &found);
+                Err(told.with_partial(partial))
+            }
+        }
+    }
+
+    /// What an adopted instance leaves in the state when it cannot be brought to the plan: its own incarnation, whichever stands.
+    fn partial(mut self, input: &Create, found: &Instance) -> Stored {
+        // Either mark may stand now; without one in private state the object counts as ours.
+        self.private.remove("incarnation");
+        self.stored(&input.planned, Up { found: found.clone(), seen: Seen::Nothing, warnings: Diagnostics::default() })
+    }
+
+    /// A create that failed: what it made is unprotected and goes into the state, tainted, so that it can be destroyed.
+    async fn refused(self, input: &Create, error: &Error) -> Failure {
+        let told = self.failure(error);
+        let Ok(Some(found)) = self.target.fetch().await else { return told };
+        if found.config.get(marks::INCARNATION) != Some(&self.marks.incarnation) {
+            return told;
+        }
+        let mut found = found;
+        if found.config.contains_key(PROTECTION) {
+            // Its own time: the call's may be over, and the object has to be destroyable whatever ended it.
+            let brief = Wait::within(LIFT, CancellationToken::new());
+            match self.target.put(PROTECTION, None, &brief).await {
+                Ok(()) => {
+                    found.config.remove(PROTECTION);
+                }
+                Err(error) => tracing::warn!(instance = %self.target.name, %error, "protection not lifted"),
+            }
+        }
+        let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
+        told.with_partial(self.stored(&input.planned, up))
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        let (name, domain) = (&self.model.name, &self.model.domain);
+        if error.refusal() == Some(&Refusal::NotFound) {
+            return Diagnostic::error(
+                Path::from("domain"),
+                "Unable to create instance: no such domain",
+                format!(
+                    "There is no domain \"{domain}\" to make \"{name}\" in. Refer to it as `anklume_domain.<name>.name`, so that it is made first.\n\n{}",
+                    refusal::causes(error)
+                ),
+            )
+            .into();
+        }
+        failure("create", name, domain, error)
+    }
+}
+
+fn source(session: &Session, model: &Model) -> Result<Source, Diagnostic> {
+    let Some(image) = &model.image else {
+        return Err(Diagnostic::error(
+            Path::from("image"),
+            "No image",
+            "Set `image`, such as \"images:debian/13\", or `default_image` in the provider block.",
+        ));
+    };
+    let problem =
+        |problem: crate::plugin::Problem| Diagnostic::error(Path::from("image"), problem.summary, problem.detail);
+    Ok(match session.image_source(image).map_err(problem)? {
+        ImageReference::Local { name } if is_fingerprint(&name) => {
+            Source::Local { alias: None, fingerprint: Some(name) }
+        }
+        ImageReference::Local { name } => Source::Local { alias: Some(name), fingerprint: None },
+        ImageReference::Remote { server, protocol, alias } => {
+            let (alias, fingerprint) = if is_fingerprint(&alias) { (None, Some(alias)) } else { (Some(alias), None) };
+            Source::Remote { mode: "pull", server, protocol, alias, fingerprint }
+        }
+    })
+}
+
+/// A fingerprint, or a prefix of one as `incus image list` shows it.
+fn is_fingerprint(text: &str) -> bool {
+    (12..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}

@@ -1,0 +1,77 @@
+//! `anklume_instance`: a container or a virtual machine.
+
+mod body;
+mod create;
+mod delete;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
+mod read;
+mod restart;
+mod schema;
+mod state;
+mod target;
+mod update;
+mod validate;
+mod wait;
+
+use async_trait::async_trait;
+
+use super::session::Session;
+use crate::plugin::{self, Call, Diagnostics, Failure, Plan, Resource, Schema, Stored, Value};
+
+const KIND: &str = "anklume_instance";
+/// Attributes that are in no fingerprint.
+const SECRET: &[&str] = &["cloud_init"];
+
+/// The resource `anklume_instance`.
+pub struct Instance;
+
+#[async_trait]
+impl Resource<Session> for Instance {
+    fn type_name(&self) -> &'static str {
+        KIND
+    }
+
+    fn schema(&self) -> Schema {
+        schema::schema()
+    }
+
+    fn validate(&self, config: &Value, problems: &mut Diagnostics) {
+        validate::validate(config, problems);
+    }
+
+    fn plan(&self, session: &Session, plan: &mut Plan<'_>) {
+        plan::plan(session, plan);
+    }
+
+    async fn create(&self, session: &Session, call: &Call, input: plugin::Create) -> Result<Stored, Failure> {
+        create::create(session, call, input).await
+    }
+
+    async fn read(&self, session: &Session, _call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+        read::read(session, current).await
+    }
+
+    async fn update(&self, session: &Session, call: &Call, input: plugin::Update) -> Result<Stored, Failure> {
+        update::update(session, call, input).await
+    }
+
+    async fn delete(&self, session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
+        delete::delete(session, call, prior).await
+    }
+
+    async fn import(&self, session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
+        read::import(session, id).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_sound() {
+        assert_eq!(schema::schema().problems(), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,235 @@
+//! The rules of the plan, one line each.
+
+use serde_json::{Value as Json, json};
+
+use super::plan::{Defaults, rules};
+use super::schema::schema;
+use crate::plugin::{Diagnostics, Plan, Private, Value};
+
+struct Planned {
+    planned: Value,
+    replaces: bool,
+    diagnostics: Diagnostics,
+}
+
+impl Planned {
+    #[track_caller]
+    fn is(self, name: &str, expected: impl Into<Value>) -> Self {
+        assert_eq!(*self.planned.get(name), expected.into(), "{name}");
+        self
+    }
+
+    #[track_caller]
+    fn unknown(self, names: &[&str]) -> Self {
+        let found: Vec<_> = self
+            .planned
+            .as_map()
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| value.has_unknown())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(found, names);
+        self
+    }
+
+    #[track_caller]
+    fn says(self, path: &str, summary: &str) -> Self {
+        let found = self.diagnostics.iter().any(|one| one.path.to_string() == path && one.summary.contains(summary));
+        assert!(found, "{:?}", self.diagnostics);
+        self
+    }
+
+    #[track_caller]
+    fn silent(self) -> Self {
+        assert!(self.diagnostics.is_empty(), "{:?}", self.diagnostics);
+        self
+    }
+}
+
+fn config(extra: &Json) -> Value {
+    let mut config = json!({"name": "web", "domain": "pro", "image": "busybox"});
+    config.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    Value::from_json(&config)
+}
+
+fn run(defaults: Defaults<'_>, config: &Value, prior: &Value, private: &[(&str, &str)]) -> Planned {
+    let mut kept = Private::default();
+    private.iter().for_each(|(name, value)| kept.set(name, *value));
+    let mut plan = Plan::start(&schema(), config, prior, config, kept);
+    rules(defaults, &mut plan);
+    Planned { replaces: plan.replaces(), planned: plan.planned, diagnostics: plan.diagnostics }
+}
+
+fn create(extra: Json) -> Planned {
+    run(Defaults::default(), &config(&extra), &Value::Null, &[])
+}
+
+/// The state after a create of `extra`, with what the create found out.
+fn state(extra: &Json) -> Value {
+    let mut state = create(extra.clone()).planned;
+    let found = json!({"status": "Running", "ipv6_address": null, "location": "none", "image_fingerprint": "abc",
+        "interfaces": {"eth0": {"name": "eth0", "mac": "00:16:3e:00:00:01", "addresses": ["10.0.0.100"]}}});
+    for (name, value) in found.as_object().unwrap() {
+        state.set(name, Value::from_json(value));
+    }
+    if state.get("ipv4_address").is_unknown() {
+        state.set("ipv4_address", "10.0.0.100");
+    }
+    state
+}
+
+fn update(before: Json, after: Json) -> Planned {
+    let private: &[(&str, &str)] =
+        if before.get("ipv4_address").is_some() { &[("ipv4", "static")] } else { &[("incarnation", "x")] };
+    run(Defaults::default(), &config(&after), &state(&before), private)
+}
+
+const MOVES: &[&str] = &["interfaces", "ipv4_address", "ipv6_address", "status"];
+
+#[test]
+fn the_id_is_known_from_the_name() {
+    create(json!({})).is("id", "pro/web").silent();
+}
+
+#[test]
+fn protection_is_the_opposite_of_ephemeral() {
+    create(json!({})).is("delete_protection", true);
+    create(json!({"ephemeral": true})).is("delete_protection", false);
+}
+
+#[test]
+fn the_providers_protection_comes_before_that() {
+    let defaults = Defaults { delete_protection: Some(false), ..Defaults::default() };
+    run(defaults, &config(&json!({})), &Value::Null, &[]).is("delete_protection", false);
+}
+
+#[test]
+fn the_default_image_is_read_once() {
+    let defaults = Defaults { image: Some("new"), ..Defaults::default() };
+    run(defaults, &config(&json!({"image": null})), &Value::Null, &[]).is("image", "new");
+    run(defaults, &config(&json!({"image": null})), &state(&json!({})), &[]).is("image", "busybox").silent();
+}
+
+#[test]
+fn no_image_at_all_is_refused() {
+    create(json!({"image": null})).says("image", "No image");
+}
+
+#[test]
+fn no_change_leaves_everything_known() {
+    assert_eq!(update(json!({}), json!({})).unknown(&[]).silent().planned, state(&json!({})));
+}
+
+#[test]
+fn a_live_change_leaves_everything_known() {
+    update(json!({}), json!({"config": {"limits.cpu": "1"}, "description": "x"})).unknown(&[]).silent();
+}
+
+#[test]
+fn a_change_of_running_moves_addresses() {
+    update(json!({}), json!({"running": false})).unknown(MOVES).silent();
+}
+
+#[test]
+fn a_change_of_profiles_moves_addresses() {
+    update(json!({}), json!({"profiles": ["default", "a"]})).unknown(MOVES).silent();
+}
+
+#[test]
+fn a_restart_is_warned_of() {
+    update(json!({}), json!({"nesting": true})).unknown(MOVES).says("nesting", "will be restarted");
+}
+
+#[test]
+fn a_restart_that_is_not_wanted_moves_nothing() {
+    update(json!({}), json!({"nesting": true, "restart_on_update": false}))
+        .unknown(&[])
+        .says("nesting", "waits for a restart");
+}
+
+#[test]
+fn a_rename_is_in_place() {
+    let plan = update(json!({}), json!({"name": "www"})).is("id", "pro/www").unknown(MOVES).silent();
+    assert!(!plan.replaces);
+}
+
+#[test]
+fn an_ephemeral_instance_is_not_renamed() {
+    update(json!({"ephemeral": true}), json!({"ephemeral": true, "name": "www"})).says("name", "cannot be renamed");
+}
+
+#[test]
+fn a_static_address_is_known_and_the_way_back_is_not() {
+    update(json!({}), json!({"ipv4_address": "10.0.0.5"})).is("ipv4_address", "10.0.0.5");
+    update(json!({"ipv4_address": "10.0.0.5"}), json!({})).unknown(MOVES).says("ipv4_address", "will be restarted");
+}
+
+#[test]
+fn a_stale_copy_of_eth0_is_taken_away() {
+    let mut prior = state(&json!({"ipv4_address": "10.0.0.5"}));
+    prior.set("devices", Value::from_json(&json!({"eth0": {"type": "nic", "ipv4.address": "10.0.0.5"}})));
+    let config = config(&json!({"ipv4_address": "10.0.0.5"}));
+    run(Defaults::default(), &config, &prior, &[("ipv4", "static")])
+        .is("devices", Value::Null)
+        .is("ipv4_address", "10.0.0.5");
+}
+
+#[test]
+fn another_image_replaces_and_protection_refuses_that() {
+    assert!(
+        update(json!({"delete_protection": false}), json!({"delete_protection": false, "image": "other"}))
+            .silent()
+            .replaces
+    );
+    update(json!({}), json!({"image": "other"})).says("delete_protection", "protected");
+    update(json!({}), json!({"type": "vm", "delete_protection": false})).says("delete_protection", "protected");
+}
+
+#[test]
+fn the_image_of_an_object_made_by_others_is_kept() {
+    let config = config(&json!({"image": "images:debian/13"}));
+    let plan =
+        run(Defaults::default(), &config, &state(&json!({})), &[("image", "kept")]).is("image", "busybox").silent();
+    assert!(!plan.replaces);
+}
+
+#[test]
+fn a_root_disk_grows_in_place_and_another_pool_replaces() {
+    let disk = |size: &str, pool: &str| json!({"delete_protection": false, "root_disk": {"size": size, "pool": pool}});
+    assert!(!update(disk("1GiB", "a"), disk("2GiB", "a")).silent().unknown(&[]).replaces);
+    assert!(update(disk("1GiB", "a"), disk("1GiB", "b")).replaces);
+}
+
+#[test]
+fn the_same_size_in_another_spelling_is_no_change() {
+    let disk = |size: &str| json!({"root_disk": {"size": size, "pool": "a"}});
+    update(disk("1GiB"), disk("1024MiB")).is("root_disk", Value::from_json(&json!({"size": "1GiB", "pool": "a"})));
+}
+
+#[test]
+fn a_vms_disk_does_not_shrink() {
+    let disk = |size: &str| json!({"type": "vm", "root_disk": {"size": size, "pool": "a"}});
+    update(disk("2GiB"), disk("1GiB")).says("root_disk.size", "cannot shrink");
+}
+
+#[test]
+fn unknown_is_never_a_problem() {
+    let mut config = config(&json!({}));
+    for name in [
+        "name",
+        "domain",
+        "image",
+        "profiles",
+        "config",
+        "devices",
+        "root_disk",
+        "ipv4_address",
+        "ephemeral",
+        "running",
+        "type",
+    ] {
+        config.set(name, Value::Unknown);
+    }
+    run(Defaults::default(), &config, &Value::Null, &[]).silent();
+}

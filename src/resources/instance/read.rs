@@ -1,0 +1,105 @@
+//! Refresh and import.
+
+use super::body::{Inherited, NIC};
+use super::plan;
+use super::state::{self, Owned, Seen};
+use super::target::{self, Target, failure, names};
+use crate::incus::Error;
+use crate::incus::instance::Instance;
+use crate::plugin::{Diagnostic, Failure, Path, Private, Stored, Value};
+use crate::resources::session::Session;
+use crate::resources::{marks, refusal};
+
+/// The devices that `private` says belong to an attribute.
+pub(super) fn owned(private: &Private) -> Owned {
+    Owned { nic: private.get(plan::IPV4) == Some("static"), root: private.get(plan::ROOT_DISK) == Some("own") }
+}
+
+/// Reads an instance. Never asks a guest: addresses come from the bridge's leases.
+pub(super) async fn read(session: &Session, current: Stored) -> Result<Option<Stored>, Failure> {
+    refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
+    let client = session.client().await?;
+    let (domain, name) = names(&current.state);
+    let target = Target::new(session, client, domain, name);
+    let found = client.read_instance(&target.project, &target.name).await;
+    let Some(found) = found.map_err(|error| failure("read", name, domain, &error))? else { return Ok(None) };
+    let owned = owned(&current.private);
+    let state = refreshed(&target, &found, &current.state, owned)
+        .await
+        .map_err(|error| failure("read", name, domain, &error))?;
+    Ok(Some(Stored::new(state, current.private)))
+}
+
+async fn refreshed(target: &Target<'_>, found: &Instance, prior: &Value, owned: Owned) -> Result<Value, Error> {
+    let seen = match state::network(found) {
+        Some(network) if found.is_running() && !owned.nic => leases(target, network).await?,
+        _ => Seen::Nothing,
+    };
+    let mut state = state::state(found, prior, owned, &seen);
+    if owned.nic && found.devices.contains_key(NIC) {
+        let Inherited(devices) = target.inherited(&found.profiles).await?;
+        state::show_stale(&mut state, found, devices.get(NIC));
+    }
+    Ok(state)
+}
+
+/// A client that may not see the network, or a network that has no leases, leaves the addresses as they are.
+async fn leases(target: &Target<'_>, network: &str) -> Result<Seen, Error> {
+    match target.client.leases(network, &target.project).await {
+        Ok(leases) => Ok(Seen::Leases(leases)),
+        Err(error) if error.refusal().is_some() => Ok(Seen::Nothing),
+        Err(error) => Err(error),
+    }
+}
+
+/// Finds an instance by `<domain>/<name>`.
+pub(super) async fn import(session: &Session, id: &str) -> Result<Stored, Failure> {
+    let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty())
+    else {
+        let detail = format!("\"{id}\" is not `<domain>/<name>`, such as \"pro/pro-dev\".");
+        return Err(Diagnostic::error(Path::root(), "Invalid import id", detail).into());
+    };
+    let client = session.client().await?;
+    let target = Target::new(session, client, domain, name);
+    let Some(found) = target.fetch().await.map_err(|error| failure("import", name, domain, &error))? else {
+        let detail = format!(
+            "There is no instance \"{name}\" in the domain \"{domain}\". List them:\n\n    incus list --project {}",
+            target.project
+        );
+        return Err(Diagnostic::error(Path::root(), "Unable to import instance: it does not exist", detail).into());
+    };
+    let mut private = Private::default();
+    private.set("incarnation", found.config.get(marks::INCARNATION).cloned().unwrap_or_default());
+    private.set("prefix", session.prefix());
+    let (nic, root) = target::stored_overrides(&found);
+    target::overrides(&mut private, nic, root);
+    if marks::read_stored(&found.config, "image").is_none() {
+        private.set(plan::IMAGE, "kept");
+    }
+    let prior = kept(&found, domain, name);
+    let state = refreshed(&target, &found, &prior, owned(&private))
+        .await
+        .map_err(|error| failure("import", name, domain, &error))?;
+    Ok(Stored::new(state, private))
+}
+
+/// What was written on the instance because Incus has no place for it, and the defaults of the rest.
+fn kept(found: &Instance, domain: &str, name: &str) -> Value {
+    let stored = |name: &str| marks::read_stored(&found.config, name);
+    let object = |name: &str, members: &[&str]| {
+        let json = stored(name).and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        json.filter(serde_json::Value::is_object).map_or(Value::Null, |json| {
+            let json = Value::from_json(&json);
+            Value::Map(members.iter().map(|member| ((*member).to_owned(), json.get(member).clone())).collect())
+        })
+    };
+    let mut prior = Value::object();
+    prior.set("id", format!("{domain}/{name}"));
+    prior.set("domain", domain);
+    prior.set("name", name);
+    prior.set("wait", object("wait", &["boot_timeout", "addresses", "addresses_timeout", "on_failure"]));
+    prior.set("timeouts", object("timeouts", &["create", "read", "update", "delete"]));
+    prior.set("stop_timeout", stored("stop_timeout").unwrap_or("30s"));
+    prior.set("restart_on_update", stored("restart_on_update") != Some("false"));
+    prior
+}

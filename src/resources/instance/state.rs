@@ -1,0 +1,238 @@
+//! The state of an instance, from what Incus shows. Pure.
+
+use std::collections::BTreeMap;
+
+use super::body::{self, Device, NIC, OWN, ROOT};
+use super::plan::is_ipv4;
+use crate::incus::instance::{Instance, Kind, State};
+use crate::incus::network::Lease;
+use crate::plugin::Value;
+use crate::resources::{keys, marks};
+
+/// Where addresses come from.
+pub(super) enum Seen {
+    /// Nothing was asked: those of the prior state stay.
+    Nothing,
+    /// The bridge's leases.
+    Leases(Vec<Lease>),
+    /// The guest.
+    Guest(State),
+}
+
+/// Which devices belong to an attribute of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owned {
+    /// `eth0`, by `ipv4_address`.
+    pub(super) nic: bool,
+    /// `root`, by `root_disk`.
+    pub(super) root: bool,
+}
+
+/// What an attribute keeps from `prior` and Incus does not know.
+const KEPT: [&str; 4] = ["wait", "stop_timeout", "restart_on_update", "timeouts"];
+
+/// The whole state. `prior` gives the spelling of what means the same, and what Incus has no place for.
+pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) -> Value {
+    let config = &found.config;
+    let text = |key: &str| Value::from(config.get(key).cloned());
+    let flag = |key: &str| Value::from(config.get(key).map(|value| is_true(value)));
+    let mut state = Value::object();
+    for name in ["id", "name", "domain"].into_iter().chain(KEPT) {
+        state.set(name, known(prior.get(name)));
+    }
+    state.set("description", keys::description(&found.description, prior.get("description")));
+    state.set("type", if found.kind == Kind::VirtualMachine { "vm" } else { "lxc" });
+    let fingerprint = config.get("volatile.base_image").cloned();
+    let image = match known(prior.get("image")) {
+        Value::Null => marks::read_stored(config, "image").map(str::to_owned).or(fingerprint.clone()).into(),
+        kept => kept,
+    };
+    state.set("image", image);
+    state.set("image_fingerprint", fingerprint);
+    state.set("profiles", found.profiles.clone());
+    state.set("config", keys::like_prior(prior.get("config"), keys::visible(config, OWN)));
+    state.set("nesting", flag(body::NESTING));
+    state.set("secure_boot", flag(body::SECURE_BOOT));
+    state.set("csm", flag(body::CSM));
+    state.set("boot_autostart", flag(body::AUTOSTART));
+    state.set("boot_priority", config.get(body::PRIORITY).and_then(|number| number.parse::<i64>().ok()));
+    state.set("snapshots_schedule", text(body::SCHEDULE));
+    state.set("snapshots_expiry", text(body::EXPIRY));
+    state.set("delete_protection", config.get(body::PROTECTION).is_some_and(|value| is_true(value)));
+    state.set("cloud_init", cloud_init(config, prior.get("cloud_init")));
+    state.set("ephemeral", found.ephemeral);
+    state.set("running", !found.is_stopped() && found.status_code != ERROR);
+    state.set("status", status(found));
+    state.set("location", found.location.as_str());
+    devices(&mut state, found, prior, owned);
+    addresses(&mut state, found, prior, owned, seen);
+    state
+}
+
+const ERROR: u16 = 112;
+
+fn is_true(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on")
+}
+
+fn known(value: &Value) -> Value {
+    if value.has_unknown() { Value::Null } else { value.clone() }
+}
+
+fn status(found: &Instance) -> &str {
+    if found.status == "Ready" { "Running" } else { &found.status }
+}
+
+fn cloud_init(config: &BTreeMap<String, String>, prior: &Value) -> Value {
+    let members =
+        [("user_data", body::USER_DATA), ("vendor_data", body::VENDOR_DATA), ("network_config", body::NETWORK_CONFIG)];
+    if prior.as_map().is_none() && members.iter().all(|(_, key)| !config.contains_key(*key)) {
+        return Value::Null;
+    }
+    Value::Map(members.iter().map(|(name, key)| ((*name).to_owned(), config.get(*key).cloned().into())).collect())
+}
+
+fn devices(state: &mut Value, found: &Instance, prior: &Value, owned: Owned) {
+    let mut devices = found.devices.clone();
+    if owned.nic && devices.get(NIC).is_some_and(|nic| nic.contains_key("ipv4.address")) {
+        devices.remove(NIC);
+    }
+    let root = if owned.root { devices.remove(ROOT) } else { None };
+    state.set(
+        "root_disk",
+        root.map_or(Value::Null, |disk: Device| {
+            let member = |key: &str| Value::from(disk.get(key).cloned());
+            Value::Map([("size".to_owned(), member("size")), ("pool".to_owned(), member("pool"))].into())
+        }),
+    );
+    state.set("devices", keys::devices_like_prior(prior.get("devices"), devices));
+}
+
+/// One NIC of the instance.
+struct Nic<'i> {
+    device: &'i str,
+    keys: &'i Device,
+    mac: Option<&'i str>,
+}
+
+fn nics(found: &Instance) -> impl Iterator<Item = Nic<'_>> {
+    found.expanded_devices.iter().filter(|(_, keys)| keys.get("type").is_some_and(|kind| kind == "nic")).map(
+        |(device, keys)| {
+            let mac = keys.get("hwaddr").or_else(|| found.config.get(&format!("volatile.{device}.hwaddr")));
+            Nic { device, keys, mac: mac.map(String::as_str) }
+        },
+    )
+}
+
+/// The network of `eth0`, whose leases tell its address.
+pub(super) fn network(found: &Instance) -> Option<&str> {
+    found
+        .expanded_devices
+        .get(NIC)
+        .filter(|nic| nic.get("type").is_some_and(|kind| kind == "nic"))?
+        .get("network")
+        .map(String::as_str)
+}
+
+/// The first global IPv4 address that the guest has on `eth0`.
+pub(super) fn guest_ipv4(found: &Instance, state: &State) -> Option<String> {
+    let nic = nics(found).find(|nic| nic.device == NIC)?;
+    guest_addresses(&nic, state)?.1.into_iter().find(|address| is_ipv4(address))
+}
+
+/// Name in the guest, and global addresses.
+fn guest_addresses(nic: &Nic<'_>, state: &State) -> Option<(String, Vec<String>)> {
+    let mac = nic.mac?;
+    let (name, seen) = state.network.iter().find(|(_, seen)| seen.hwaddr.eq_ignore_ascii_case(mac))?;
+    let global =
+        seen.addresses.iter().filter(|address| address.scope == "global").map(|address| address.address.clone());
+    Some((name.clone(), global.collect()))
+}
+
+fn addresses(state: &mut Value, found: &Instance, prior: &Value, owned: Owned, seen: &Seen) {
+    let mut interfaces = BTreeMap::new();
+    let (mut ipv4, mut ipv6) = (None, None);
+    for nic in nics(found) {
+        let (name, addresses) = interface(&nic, found, prior, seen);
+        if nic.device == NIC {
+            ipv4 = addresses.iter().find(|address| is_ipv4(address)).cloned();
+            ipv6 = addresses.iter().find(|address| !is_ipv4(address)).cloned();
+        }
+        let members: [(&str, Value); 3] =
+            [("name", name.into()), ("mac", nic.mac.map(str::to_owned).into()), ("addresses", addresses.into())];
+        interfaces.insert(
+            nic.device.to_owned(),
+            Value::Map(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        );
+    }
+    let address = if owned.nic {
+        // The address of the device, not that of a lease: a copy taken away behind our back is drift.
+        found.devices.get(NIC).and_then(|nic| nic.get("ipv4.address")).cloned()
+    } else {
+        ipv4.or_else(|| {
+            prior
+                .get("ipv4_address")
+                .as_str()
+                .filter(|_| runs(found) && matches!(seen, Seen::Nothing))
+                .map(str::to_owned)
+        })
+    };
+    state.set("ipv4_address", address);
+    state.set("ipv6_address", ipv6);
+    state.set("interfaces", Value::Map(interfaces));
+}
+
+fn runs(found: &Instance) -> bool {
+    !found.is_stopped()
+}
+
+fn interface(nic: &Nic<'_>, found: &Instance, prior: &Value, seen: &Seen) -> (Option<String>, Vec<String>) {
+    let before = prior.get("interfaces").get(nic.device);
+    let before = if before.get("mac").as_str() == nic.mac && nic.mac.is_some() { before } else { &Value::Null };
+    let configured = nic.keys.get("name").or_else(|| found.config.get(&format!("volatile.{}.name", nic.device)));
+    let name = before.get("name").as_str().map(str::to_owned).or_else(|| configured.cloned());
+    let fixed = nic.keys.get("ipv4.address").filter(|address| is_ipv4(address)).cloned();
+    if !runs(found) {
+        return (name, fixed.into_iter().collect());
+    }
+    if let Seen::Guest(state) = seen
+        && let Some((name, mut addresses)) = guest_addresses(nic, state)
+    {
+        if !addresses.iter().any(|address| is_ipv4(address)) {
+            addresses.extend(fixed);
+        }
+        return (Some(name), addresses);
+    }
+    let mut addresses: Vec<String> = before
+        .get("addresses")
+        .as_list()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|one| one.as_str().map(str::to_owned))
+        .collect();
+    let lease = match (seen, nic.mac) {
+        (Seen::Leases(leases), Some(mac)) => leases
+            .iter()
+            .find(|lease| lease.hwaddr.eq_ignore_ascii_case(mac) && is_ipv4(&lease.address))
+            .map(|lease| lease.address.clone()),
+        _ => None,
+    };
+    if let Some(current) = fixed.or(lease).filter(|current| !addresses.contains(current)) {
+        addresses.retain(|address| !is_ipv4(address));
+        addresses.insert(0, current);
+    }
+    (name, addresses)
+}
+
+/// The `eth0` that a static address should have, where the one it has is a stale copy of the profiles' one: it shows in
+/// `devices`, from where the next apply takes it away.
+pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&Device>) {
+    let Some(nic) = found.devices.get(NIC) else { return };
+    let Some(address) = nic.get("ipv4.address") else { return };
+    if wanted.is_none_or(|wanted| body::static_nic(Some(wanted), address) == *nic) {
+        return;
+    }
+    let mut devices = state.get("devices").as_map().cloned().unwrap_or_default();
+    devices.insert(NIC.to_owned(), nic.clone().into());
+    state.set("devices", Value::Map(devices));
+}

@@ -1,0 +1,156 @@
+//! One instance on the server, and what is done to it.
+
+use std::time::Duration;
+
+use super::body::{Inherited, Model, ROOT};
+use super::plan;
+use crate::incus::instance::{self, Action, Force, Instance};
+use crate::incus::{Client, Config, Error, Refusal, Wait};
+use crate::plugin::{Diagnostic, Failure, Path, Private, Value};
+use crate::resources::session::Session;
+use crate::resources::{duration, marks, refusal};
+
+/// An instance by name.
+#[derive(Clone)]
+pub(super) struct Target<'c> {
+    pub(super) client: &'c Client,
+    /// Its Incus project.
+    pub(super) project: String,
+    /// Its Incus name, with the nesting prefix.
+    pub(super) name: String,
+}
+
+impl<'c> Target<'c> {
+    pub(super) fn new(session: &Session, client: &'c Client, domain: &str, name: &str) -> Self {
+        Self { client, project: session.project(domain), name: session.incus_name(name) }
+    }
+
+    /// A GET of its own; `None` when it is gone.
+    pub(super) async fn fetch(&self) -> Result<Option<Instance>, Error> {
+        match self.client.get::<Instance>(instance::get(&self.project, &self.name)).await {
+            Ok(found) => Ok(Some(found.value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The devices of `profiles`, read through the shared list. Nothing is asked where nothing is overridden.
+    pub(super) async fn inherited(&self, profiles: &[String]) -> Result<Inherited, Error> {
+        let mut devices = Vec::with_capacity(profiles.len());
+        for name in profiles {
+            devices.extend(self.client.read_profile(&self.project, name).await?.map(|profile| profile.devices));
+        }
+        Ok(Inherited::of(&devices))
+    }
+
+    /// Starts it; running already is a success.
+    pub(super) async fn start(&self, wait: &Wait) -> Result<(), Error> {
+        let request = instance::set_state(&self.project, &self.name, Action::Start, Force::Graceful { timeout_s: 30 });
+        match self.client.run(request, wait).await {
+            Err(error) if error.refusal() == Some(&Refusal::IsRunning) => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// Asks the guest to stop, and forces it after `graceful`. Stopped or gone already is a success.
+    pub(super) async fn stop(&self, graceful: Duration, wait: &Wait) -> Result<(), Error> {
+        let stop = |force| instance::set_state(&self.project, &self.name, Action::Stop, force);
+        let done = |error: &Error| error.is_not_found() || error.refusal() == Some(&Refusal::IsStopped);
+        if graceful > Duration::ZERO {
+            let timeout_s = u32::try_from(graceful.as_secs().max(1)).unwrap_or(u32::MAX);
+            match self.client.run(stop(Force::Graceful { timeout_s }), wait).await {
+                Ok(_) => return Ok(()),
+                Err(error) if done(&error) => return Ok(()),
+                Err(error) if error.is_stopped() || error.is_deadline() || error.is_connection() => return Err(error),
+                Err(error) => tracing::debug!(instance = %self.name, %error, "the guest did not stop, forcing it"),
+            }
+        }
+        match self.client.run(stop(Force::Now), wait).await {
+            Err(error) if done(&error) => Ok(()),
+            result => result.map(|_| ()),
+        }
+    }
+
+    /// Reads the instance, lets `change` edit it, and writes it back.
+    pub(super) async fn modify(&self, change: impl FnMut(&mut Instance) -> bool, wait: &Wait) -> Result<(), Error> {
+        self.client.modify(instance::get(&self.project, &self.name), change, wait).await.map(|_| ())
+    }
+
+    /// Sets one flag of the configuration, or takes it away.
+    pub(super) async fn put(&self, key: &str, value: Option<&str>, wait: &Wait) -> Result<(), Error> {
+        self.modify(
+            |found| {
+                let before: Option<String> = found.config.get(key).cloned();
+                crate::resources::keys::put(&mut found.config, key, value.map(str::to_owned));
+                before.as_deref() != value
+            },
+            wait,
+        )
+        .await
+    }
+}
+
+/// What is kept beside the state.
+pub(super) fn private(session: &Session, incarnation: &str, model: &Model) -> Private {
+    let mut private = Private::default();
+    private.set("incarnation", incarnation);
+    private.set("prefix", session.prefix());
+    overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
+    private
+}
+
+/// Keeps which devices of the instance belong to an attribute.
+pub(super) fn overrides(private: &mut Private, nic: bool, root: bool) {
+    let mut keep = |name: &str, value: Option<&str>| match value {
+        Some(value) => private.set(name, value),
+        None => private.remove(name),
+    };
+    keep(plan::IPV4, nic.then_some("static"));
+    keep(plan::ROOT_DISK, root.then_some("own"));
+}
+
+/// The stored keys of an instance that say which devices belong to an attribute.
+pub(super) fn stored_overrides(found: &Instance) -> (bool, bool) {
+    let ours = found.config.contains_key(marks::FINGERPRINT);
+    let has = |name: &str| marks::read_stored(&found.config, name).is_some();
+    if ours {
+        return (has("ipv4_address"), has("root_disk"));
+    }
+    let plain = |device: &super::body::Device| {
+        device.keys().all(|key| matches!(key.as_str(), "type" | "path" | "pool" | "size"))
+    };
+    let nic = found.devices.get(super::body::NIC).is_some_and(|nic| nic.contains_key("ipv4.address"));
+    (nic, found.devices.get(ROOT).is_some_and(plain))
+}
+
+/// `stop_timeout` of a state or plan; 30 s where it is not set.
+pub(super) fn stop_timeout(values: &Value) -> Duration {
+    values.get("stop_timeout").as_str().and_then(|text| duration::parse(text).ok()).unwrap_or(Duration::from_secs(30))
+}
+
+/// `domain` and `name` of a state.
+pub(super) fn names(state: &Value) -> (&str, &str) {
+    (state.get("domain").as_str().unwrap_or_default(), state.get("name").as_str().unwrap_or_default())
+}
+
+/// The diagnostic of a request that failed.
+pub(super) fn failed(verb: &str, name: &str, domain: &str, error: &Error) -> Diagnostic {
+    let mut diagnostic = refusal::diagnostic(format!("Unable to {verb} instance"), error);
+    if diagnostic.path == Path::from("storage_pool") {
+        diagnostic.path = Path::from("root_disk.pool");
+    }
+    diagnostic.detail = format!("Instance \"{name}\" in domain \"{domain}\". {}", diagnostic.detail);
+    diagnostic
+}
+
+/// A [`Failure`] of [`failed`].
+pub(super) fn failure(verb: &str, name: &str, domain: &str, error: &Error) -> Failure {
+    failed(verb, name, domain, error).into()
+}
+
+/// Keys of the marks that a write has to carry.
+pub(super) fn write_all(config: &mut Config, pairs: &[(&str, &str)]) {
+    pairs.iter().for_each(|(key, value)| {
+        config.insert((*key).to_owned(), (*value).to_owned());
+    });
+}

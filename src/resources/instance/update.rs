@@ -1,0 +1,200 @@
+//! Changing an instance in place, with a stop only where one is needed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::body::{Inherited, Model};
+use super::state::{self, Seen};
+use super::target::{self, Target, failed, failure, names};
+use super::wait::{self, Up};
+use super::{KIND, SECRET, read, restart};
+use crate::incus::instance::{self, Instance};
+use crate::incus::{Config, Error, Refusal, Wait};
+use crate::plugin::{Call, Diagnostics, Failure, Stored, Update, Value};
+use crate::resources::session::Session;
+use crate::resources::{marks, refusal, timeouts};
+
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// Whether a change takes effect at a start only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Restart {
+    Yes,
+    No,
+}
+
+/// What is to become of an instance.
+pub(super) struct Change<'c> {
+    /// As it is called now.
+    pub(super) target: &'c Target<'c>,
+    /// As it shall be called.
+    pub(super) renamed: Option<&'c Target<'c>>,
+    pub(super) model: &'c Model,
+    pub(super) inherited: &'c Inherited,
+    pub(super) restart: Restart,
+    pub(super) stop_timeout: Duration,
+    pub(super) wait: &'c Wait,
+}
+
+impl<'c> Change<'c> {
+    fn last(&self) -> &'c Target<'c> {
+        self.renamed.unwrap_or(self.target)
+    }
+
+    async fn write(&self, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Error> {
+        let write = |found: &mut Instance| {
+            let before = found.config.clone();
+            mark(&mut found.config);
+            let marked = before != found.config;
+            self.model.apply(found, self.inherited) | marked
+        };
+        self.target.modify(write, self.wait).await
+    }
+
+    /// Stops it. An ephemeral one is made lasting before, as Incus deletes it otherwise.
+    async fn stop(&self, found: &Instance) -> Result<(), Error> {
+        if found.ephemeral {
+            self.target.modify(|found| std::mem::replace(&mut found.ephemeral, false), self.wait).await?;
+        }
+        self.target.stop(self.stop_timeout, self.wait).await
+    }
+}
+
+/// Brings an instance to what is configured: stop where needed, write, rename, and back to what it shall be.
+///
+/// # Errors
+///
+/// Whatever Incus refuses; an instance that was stopped for it is started again first.
+pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Error> {
+    let found =
+        change.target.client.get::<Instance>(instance::get(&change.target.project, &change.target.name)).await?.value;
+    let mut up = !found.is_stopped();
+    let leaves = change.restart == Restart::Yes || change.renamed.is_some() || !change.model.running;
+    if up && leaves {
+        change.stop(&found).await?;
+        up = false;
+    }
+    let stopped_for_it = !found.is_stopped();
+    let back = async |error: Error| {
+        if stopped_for_it
+            && change.model.running
+            && let Err(error) = change.target.start(change.wait).await
+        {
+            tracing::warn!(instance = %change.target.name, %error, "not started again");
+        }
+        Err(error)
+    };
+    match change.write(mark).await {
+        Err(error)
+            if up && change.model.restart_on_update && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_))) =>
+        {
+            change.stop(&found).await?;
+            up = false;
+            if let Err(error) = change.write(mark).await {
+                return back(error).await;
+            }
+        }
+        Err(error) if !up => return back(error).await,
+        result => result?,
+    }
+    if let Some(renamed) = change.renamed {
+        let request = instance::rename(&change.target.project, &change.target.name, &renamed.name);
+        if let Err(error) = change.target.client.run(request, change.wait).await {
+            return back(error).await;
+        }
+    }
+    if change.model.running && !up { change.last().start(change.wait).await } else { Ok(()) }
+}
+
+/// Updates an instance in place.
+pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
+    let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
+    let client = session.client().await?;
+    let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
+    let (_, old) = names(&input.prior);
+    let target = Target::new(session, client, &model.domain, old);
+    let new = Target::new(session, client, &model.domain, &model.name);
+    let renamed = (old != model.name).then_some(&new);
+    let fail = |error: &Error| failure("update", old, &model.domain, error);
+
+    let inherited = match model.inherits() {
+        true => target.inherited(&model.profiles()).await.map_err(|error| fail(&error))?,
+        false => Inherited::default(),
+    };
+    let mut private = input.private.clone();
+    target::overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
+    let needs = model.running && model.restart_on_update && !restart::reasons(&input.prior, &input.planned).is_empty();
+    let change = Change {
+        target: &target,
+        renamed,
+        model: &model,
+        inherited: &inherited,
+        restart: if needs { Restart::Yes } else { Restart::No },
+        stop_timeout: target::stop_timeout(&input.planned),
+        wait: &wait,
+    };
+    let fingerprint = renamed.map(|_| marks::fingerprint(session.owner(), KIND, &model.id(), &input.config, SECRET));
+    let mark = |config: &mut Config| {
+        if let Some(fingerprint) = &fingerprint {
+            config.insert(marks::FINGERPRINT.to_owned(), fingerprint.clone());
+        }
+    };
+    let started = Instant::now();
+    let changed = match converge(&change, &mark).await {
+        Ok(()) => settled(&change, &input.planned, started).await,
+        Err(error) => Err(error),
+    };
+    let owned = read::owned(&private);
+    match changed {
+        Ok(up) => {
+            let state = state::state(&up.found, &input.planned, owned, &up.seen);
+            Ok(Stored { state, private, warnings: up.warnings })
+        }
+        Err(error) if error.is_deadline() && warns(&model) => match new.fetch().await {
+            Ok(Some(found)) => {
+                let mut warnings = Diagnostics::default();
+                warnings.warning(
+                    "wait",
+                    "The instance does not run",
+                    failed("start", &model.name, &model.domain, &error).detail,
+                );
+                Ok(Stored { state: state::state(&found, &input.planned, owned, &Seen::Nothing), private, warnings })
+            }
+            _ => Err(fail(&error)),
+        },
+        Err(error) => Err(partial(fail(&error), &input, &target, &new).await),
+    }
+}
+
+fn warns(model: &Model) -> bool {
+    model.wait.as_ref().is_some_and(|wait| wait.on_failure.as_deref() == Some("warn"))
+}
+
+/// Waits only where the plan lets addresses change; otherwise one GET.
+async fn settled(change: &Change<'_>, planned: &Value, started: Instant) -> Result<Up, Error> {
+    let target = change.last();
+    if planned.get("interfaces").is_unknown() && change.model.running {
+        return wait::until_up(target, change.model, started, change.wait).await;
+    }
+    let found = target.client.get::<Instance>(instance::get(&target.project, &target.name)).await?.value;
+    Ok(Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() })
+}
+
+/// What stands now, under the new name or the old one, goes into the state.
+async fn partial(failure: Failure, input: &Update, old: &Target<'_>, new: &Target<'_>) -> Failure {
+    for target in [new, old] {
+        let Ok(Some(found)) = target.fetch().await else { continue };
+        let mut prior = input.prior.clone();
+        if target.name == new.name {
+            prior.set("name", input.planned.get("name").clone());
+            prior.set("id", input.planned.get("id").clone());
+        }
+        let mut private = input.private.clone();
+        let (nic, root) = target::stored_overrides(&found);
+        target::overrides(&mut private, nic, root);
+        let state = state::state(&found, &prior, read::owned(&private), &Seen::Nothing);
+        return failure.with_partial(Stored::new(state, private));
+    }
+    failure
+}
