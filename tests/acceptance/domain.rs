@@ -170,7 +170,7 @@ fn taken_name(run: &Workspace) {
 fn bad_input(run: &Workspace) {
     for (bad, hint) in [
         ("name = \"far-too-long-a-name\"", "11"),
-        ("name = \"Upper\"", "a-z"),
+        ("name = \"Upper\"", "lower-case"),
         ("name = \"default\"", "Incus"),
         ("name = \"ok\"\n  trust_level = \"secret\"", "semi-trusted"),
         ("name = \"ok\"\n  subnet_id = 255", "254"),
