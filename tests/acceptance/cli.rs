@@ -103,6 +103,11 @@ impl Workspace {
         format!("{}-{name}", if self.client.name == "tofu" { "o" } else { "t" })
     }
 
+    /// A `subnet_id` that no other client uses at the same time.
+    pub(crate) fn subnet_id(&self, from: u8) -> u8 {
+        from + u8::from(self.client.name == "terraform")
+    }
+
     /// Makes `hcl` the configuration; the provider block stands before it.
     pub(crate) fn configure(&self, hcl: &str) {
         fs::write(self.dir.join("main.tf"), format!("{HEADER}\n{hcl}")).unwrap();

@@ -67,11 +67,12 @@ fn changes_in_place(run: &Workspace) {
     assert_eq!(project["config"]["limits.instances"], "5");
     assert_ne!(incus.network(&format!("net-{name}")).unwrap()["config"]["ipv4.nat"], "true");
 
-    run.configure(&domain(&name, "  subnet_id = 201"));
+    let id = run.subnet_id(201);
+    run.configure(&domain(&name, &format!("  subnet_id = {id}")));
     run.plan_updates(&[ADDRESS]);
     run.apply();
     run.plan_is_empty();
-    assert_eq!(run.attributes(ADDRESS)["gateway"], "10.120.201.254");
+    assert_eq!(run.attributes(ADDRESS)["gateway"], format!("10.120.{id}.254"));
     assert!(incus.project(&name).unwrap()["config"]["limits.instances"].is_null());
     run.destroy();
 }
@@ -86,7 +87,7 @@ fn drift(run: &Workspace) {
         &["project", "set", &name, "limits.instances=9"],
         &["project", "set", &name, "description=meddled", "--property"],
         &["network", "set", &bridge, "ipv4.nat=false"],
-        &["network", "set", &bridge, "ipv4.address=10.119.250.254/24"],
+        &["network", "set", &bridge, &format!("ipv4.address=10.119.{}.254/24", run.subnet_id(250))],
     ];
     for arguments in meddle {
         incus.run(arguments);

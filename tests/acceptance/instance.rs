@@ -75,7 +75,7 @@ fn changes_in_place(run: &Workspace) {
     let before = pid(&incus);
     let changed = r#"  description = "changed"
   config = { "limits.memory" = "64MiB", "user.note" = "n" }
-  devices = { tmp = { type = "disk", source = "tmpfs:", path = "/scratch" } }
+  devices = { tmp = { type = "disk", source = "/srv", path = "/scratch" } }
   boot_autostart = true
   boot_priority = 7
   snapshots_schedule = "@daily"
@@ -154,7 +154,7 @@ fn drift(run: &Workspace) {
         &["config", "set", "box", "user.note=meddled"],
         &["config", "set", "box", "description=meddled", "--property"],
         &["config", "set", "box", "boot.autostart=true"],
-        &["config", "device", "add", "box", "tmp", "disk", "source=tmpfs:", "path=/scratch"],
+        &["config", "device", "add", "box", "tmp", "disk", "source=/srv", "path=/scratch"],
         &["profile", "add", "box", "other"],
         &["stop", "box", "--force"],
     ];

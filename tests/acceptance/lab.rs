@@ -97,7 +97,9 @@ impl Lab {
             })
             .collect();
         let tables = self.command("nft").args(["list", "tables"]).output().unwrap();
-        left.extend(String::from_utf8_lossy(&tables.stdout).lines().map(str::to_owned));
+        // Incus keeps its own table once it has had a bridge.
+        let foreign = |table: &&str| *table != "table inet incus";
+        left.extend(String::from_utf8_lossy(&tables.stdout).lines().filter(foreign).map(str::to_owned));
         left.extend(provider_processes());
         left
     }

@@ -39,7 +39,7 @@ fn lives(run: &Workspace) {
     let changed = r#"  name = "small"
   description = "small ones"
   config = { "limits.memory" = "96MiB", "limits.cpu" = "1" }
-  devices = { tmp = { type = "disk", source = "tmpfs:", path = "/scratch" } }"#;
+  devices = { tmp = { type = "disk", source = "/srv", path = "/scratch" } }"#;
     run.configure(&profile(&domain, changed));
     run.plan_updates(&[ADDRESS]);
     run.apply();
@@ -71,7 +71,7 @@ fn drift(run: &Workspace) {
         &["profile", "set", "small", "limits.cpu=2"],
         &["profile", "set", "small", "limits.processes=100"],
         &["profile", "set", "small", "description=meddled", "--property"],
-        &["profile", "device", "add", "small", "tmp", "disk", "source=tmpfs:", "path=/scratch"],
+        &["profile", "device", "add", "small", "tmp", "disk", "source=/srv", "path=/scratch"],
     ];
     for arguments in meddle {
         incus.run(&[arguments, &["--project", &domain]].concat());

@@ -53,14 +53,15 @@ provider_installation {
 EOF
 cd "$dir/demo"
 export TF_CLI_CONFIG_FILE=$dir/cli.tfrc CHECKPOINT_DISABLE=1
+if [[ -t 1 ]]; then plain=(); else plain=(-no-color); fi
 inside() { "$lab/incus.sh" exec "$dir" "$@"; }
 
 step "$("$client" version | grep -m1 -E '^(OpenTofu|Terraform) v'), Incus $(inside incus query /1.0 | jq -r .environment.server_version)"
-step "plan";                    inside "$client" plan -input=false -out=plan.bin
-step "apply";                   inside "$client" apply -input=false plan.bin
+step "plan";                    inside "$client" plan "${plain[@]}" -input=false -out=plan.bin
+step "apply";                   inside "$client" apply "${plain[@]}" -input=false plan.bin
 step "what Incus says";         inside incus list --all-projects -c ens4t
-step "a second plan is empty";  inside "$client" plan -input=false -detailed-exitcode
-step "a change in place";       inside "$client" apply -input=false -auto-approve -var note=second
+step "a second plan is empty";  inside "$client" plan "${plain[@]}" -input=false -detailed-exitcode
+step "a change in place";       inside "$client" apply "${plain[@]}" -input=false -auto-approve -var note=second
                                 inside incus list --all-projects -c nd
 if [[ ${KEEP:-} == 1 ]]; then
     kept=1
@@ -76,7 +77,7 @@ It stays in $dir. To go on:
 EOF
     exit 0
 fi
-step "destroy";                 inside "$client" destroy -input=false -auto-approve
+step "destroy";                 inside "$client" destroy "${plain[@]}" -input=false -auto-approve
 step "what is left"
 left=$(inside incus query '/1.0/instances?all-projects=true' | jq -r '.[]'
     inside incus query /1.0/projects | jq -r '.[] | select(. != "/1.0/projects/default")'
