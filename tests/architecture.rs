@@ -31,7 +31,7 @@ fn assert_absent(directory: &str, words: &[&str]) {
 
 #[test]
 fn the_plugin_layer_knows_nothing_of_incus() {
-    assert_absent("src/plugin", &["crate::incus", "crate::resources", "anklume_", "lxc"]);
+    assert_absent("src/plugin", &["crate::incus", "crate::resources", "anklume_"]);
 }
 
 #[test]

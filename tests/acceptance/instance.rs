@@ -249,7 +249,7 @@ fn bad_input(run: &Workspace) {
         ("config = { \"boot.autostart\" = \"true\" }", "boot_autostart"),
         ("secure_boot = false", "type = \"vm\""),
         ("boot_priority = 101", "100"),
-        ("stop_timeout = \"soon\"", "30s"),
+        ("stop_timeout = \"soon\"", "90s"),
         ("ipv4_address = \"10.0.0.300\"", "ipv4_address"),
         ("snapshots_schedule = \"sometimes\"", "snapshots_schedule"),
         ("ephemeral = true\n  running = false", "ephemeral"),
