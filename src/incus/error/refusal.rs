@@ -117,7 +117,7 @@ impl Refusal {
         if has("image") && has("type") && (has("doesn't match") || has("does not match")) {
             return Self::ImageTypeMismatch;
         }
-        if has("requested image couldn't be found") || has("image") && has("not found") {
+        if has("requested image couldn't be found") || has("image not provided") || has("image") && has("not found") {
             return Self::ImageNotFound;
         }
         if status != 404 || has("storage pool not found") {
