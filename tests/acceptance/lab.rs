@@ -57,6 +57,11 @@ impl Lab {
         }
     }
 
+    /// Where it keeps everything.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A new directory for one test.
     pub(crate) fn workspace(&self, name: &str) -> PathBuf {
         let dir = self.dir.join("work").join(name);
