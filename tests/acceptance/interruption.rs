@@ -92,10 +92,12 @@ fn forgotten(run: &Workspace) {
     run.configure(&format!("{}{profile}", waiting(&name, "1s").replace("  stop_timeout", stopped)));
     run.apply();
     let uuid = incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"].clone();
-    for (address, noun) in [(ADDRESS, "instance"), ("anklume_profile.p", "profile"), ("anklume_domain.d", "domain")] {
+    for (address, noun) in
+        [(ADDRESS, "The instance"), ("anklume_profile.p", "The profile"), ("anklume_domain.d", "Parts of the domain")]
+    {
         run.forget(address);
         let text = run.apply();
-        assert!(text.contains("Continued an interrupted create") && text.contains(&format!("The {noun}")), "{text}");
+        assert!(text.contains("Continued an interrupted create") && text.contains(noun), "{text}");
         run.plan_is_empty();
     }
     assert_eq!(incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"], uuid);
