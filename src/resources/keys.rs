@@ -60,16 +60,6 @@ pub fn description(text: &str, prior: &Value) -> Value {
     if text.is_empty() && prior.as_str() != Some("") { Value::Null } else { text.into() }
 }
 
-/// The strings of a map of strings; null and unknown are empty.
-#[must_use]
-pub fn strings(map: &Value) -> BTreeMap<String, String> {
-    map.as_map()
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| value.as_str().map(|text| (key.clone(), text.to_owned())))
-        .collect()
-}
-
 /// Devices as an attribute: none is null, unless `prior` was empty rather than null.
 #[must_use]
 pub fn devices_like_prior(prior: &Value, devices: BTreeMap<String, BTreeMap<String, String>>) -> Value {

@@ -12,6 +12,7 @@ mod provider;
 mod refusal;
 mod schedule;
 mod session;
+mod similar;
 mod size;
 mod timeouts;
 

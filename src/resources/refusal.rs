@@ -178,8 +178,9 @@ pub fn taken(noun: &str, name: &str, kind: &str, import_id: &str) -> Diagnostic 
         Path::from("name"),
         format!("Unable to create {noun}: the name is taken"),
         format!(
-            "A {noun} \"{name}\" exists already and was not made by this configuration. It was left alone. Choose another name, or adopt it:\n\n\
-             \u{20}   import {{\n        to = {kind}.<name>\n        id = \"{import_id}\"\n    }}"
+            "{} {noun} \"{name}\" exists already and was not made by this configuration. It was left alone. Choose another name, or adopt it:\n\n\
+             \u{20}   import {{\n        to = {kind}.<name>\n        id = \"{import_id}\"\n    }}",
+            if noun.starts_with('i') { "An" } else { "A" }
         ),
     )
 }

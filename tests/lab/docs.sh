@@ -14,10 +14,16 @@ provider_installation {
 }
 EOF
 mkdir "$work/schema"
-echo 'terraform { required_providers { anklume = { source = "anklume/anklume" } } }' >"$work/schema/main.tf"
-# tfplugindocs looks the provider up by its address at Terraform's registry, whichever client wrote the schema.
+cat >"$work/schema/main.tf" <<'EOF'
+terraform {
+  required_providers {
+    anklume = { source = "anklume/anklume" }
+  }
+}
+EOF
+# tfplugindocs looks the provider up by its bare name, whichever registry the client took it for.
 (cd "$work/schema" && TF_CLI_CONFIG_FILE=$work/cli.tfrc CHECKPOINT_DISABLE=1 "$client" providers schema -json) |
-    sed 's#registry\.opentofu\.org/anklume/anklume#registry.terraform.io/anklume/anklume#' >"$work/schema.json"
+    sed -E 's#registry\.(opentofu\.org|terraform\.io)/anklume/anklume#anklume#' >"$work/schema.json"
 mkdir "$work/tree"
 cp -r "$root/examples" "$work/tree/"
 [[ ! -d $root/templates ]] || cp -r "$root/templates" "$work/tree/"

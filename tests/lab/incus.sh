@@ -74,6 +74,8 @@ up() {
     [[ -n $incusd ]] || { say "no incusd found: run tests/lab/install.sh"; exit 1; }
     [[ ! -e $dir/pid ]] || { say "$dir already holds one: incus.sh down $dir"; exit 1; }
     mkdir -p "$dir"/{incus,conf,cgroup}
+    # Unprivileged containers have to pass through to their root, whoever made the directory.
+    chmod 711 "$dir"
     ip netns add "$ns"
     ip -n "$ns" link set lo up
     ip netns exec "$ns" sysctl -qw net.ipv4.ip_forward=1

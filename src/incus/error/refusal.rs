@@ -54,6 +54,8 @@ pub enum Refusal {
     Forbidden,
     /// The object changed since it was read.
     Changed,
+    /// The container's monitor ended at the start; its log says why.
+    StartFailed,
     /// Anything else: show the text.
     Other,
 }
@@ -75,6 +77,9 @@ impl Refusal {
         // Deleting one bridge while another goes: Incus walks all links of the host (seen on 6.0.4).
         if has("is busy running a") || has("failed to delete bridge children interfaces") {
             return Self::Busy;
+        }
+        if has("incusd forkstart") {
+            return Self::StartFailed;
         }
         if has("dnsmasq: failed to create listening socket") {
             return Self::GatewayTaken;
@@ -117,7 +122,7 @@ impl Refusal {
         if has("image") && has("type") && (has("doesn't match") || has("does not match")) {
             return Self::ImageTypeMismatch;
         }
-        if has("requested image couldn't be found") || has("image") && has("not found") {
+        if has("requested image couldn't be found") || has("image not provided") || has("image") && has("not found") {
             return Self::ImageNotFound;
         }
         if status != 404 || has("storage pool not found") {
@@ -223,6 +228,7 @@ mod tests {
         );
         check(404, "Instance not found", NotFound);
         check(404, "Network not found", NotFound);
+        check(500, "Failed to run: /usr/libexec/incus/incusd forkstart pro_web: exit status 1", StartFailed);
         check(500, "something new", Other);
     }
 }

@@ -139,7 +139,13 @@ pub(super) fn failed(verb: &str, name: &str, domain: &str, error: &Error) -> Dia
     if diagnostic.path == Path::from("storage_pool") {
         diagnostic.path = Path::from("root_disk.pool");
     }
-    diagnostic.detail = format!("Instance \"{name}\" in domain \"{domain}\". {}", diagnostic.detail);
+    let log = match error.refusal() {
+        Some(Refusal::StartFailed) => {
+            format!("It does not start; its log says why:\n\n    incus info {name} --project {domain} --show-log\n\n")
+        }
+        _ => String::new(),
+    };
+    diagnostic.detail = format!("Instance \"{name}\" in domain \"{domain}\". {log}{}", diagnostic.detail);
     diagnostic
 }
 
