@@ -105,6 +105,11 @@ fn token(run: &Workspace) {
     run.configure_provider(&block(token, other.to_str().unwrap()), &pooled(&name));
     let refused = run.apply_fails();
     assert!(refused.contains("incus config trust add") && !refused.contains(token), "{refused}");
+    for certificate in incus.query("/1.0/certificates?recursion=1").as_array().unwrap() {
+        if certificate["name"] == name {
+            incus.run(&["config", "trust", "remove", certificate["fingerprint"].as_str().unwrap()]);
+        }
+    }
 }
 
 fn unknown_image(run: &Workspace) {

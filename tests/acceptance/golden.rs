@@ -18,26 +18,20 @@ pub(crate) fn holds(name: &str, output: &str, names: &[(&str, &str)]) {
     assert!(kept == found, "{} differs (UPDATE_GOLDEN=1 writes it).\nkept:\n{kept}\nfound:\n{found}", path.display());
 }
 
-/// Everything from the first error on, without the client's frame and its line breaks.
+/// Everything from the first error on, without the client's frame and its line breaks. Indented lines stay as they are.
 fn readable(output: &str, names: &[(&str, &str)]) -> String {
     let errors = output.find("Error: ").map_or("", |start| &output[start..]);
-    let mut text = String::new();
+    let mut lines: Vec<String> = Vec::new();
     for line in errors.lines() {
         let line = line.trim_start_matches(['│', '╷', '╵']);
-        let line = line.strip_prefix(' ').unwrap_or(line).trim_end();
-        let joins = !line.is_empty() && !line.starts_with(' ') && !text.is_empty() && !text.ends_with('\n');
-        if joins {
-            text.push(' ');
-        } else if !text.is_empty() && !text.ends_with("\n\n") {
-            text.push('\n');
-        }
-        text += line;
-        if line.starts_with(' ') || line.is_empty() {
-            text.push('\n');
+        let line = if errors.contains('│') { line.strip_prefix(' ').unwrap_or(line) } else { line }.trim_end();
+        let plain = |text: &str| !text.is_empty() && !text.starts_with(' ');
+        match lines.last_mut() {
+            Some(last) if plain(last) && plain(line) => *last += &format!(" {line}"),
+            Some(last) if last.is_empty() && line.is_empty() => {}
+            _ => lines.push(line.to_owned()),
         }
     }
-    for (found, shown) in names {
-        text = text.replace(found, shown);
-    }
-    format!("{}\n", text.replace("\n\n\n", "\n\n").trim_end())
+    let text = names.iter().fold(lines.join("\n"), |text, (found, shown)| text.replace(found, shown));
+    format!("{}\n", text.trim_end())
 }

@@ -62,9 +62,12 @@ impl Lab {
         &self.dir
     }
 
-    /// A new directory for one test.
+    /// A new directory for one test; that of an earlier run on the same Incus goes.
     pub(crate) fn workspace(&self, name: &str) -> PathBuf {
         let dir = self.dir.join("work").join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
         fs::create_dir_all(&dir).unwrap();
         dir
     }
