@@ -1,5 +1,7 @@
 //! Every refusal that a user can cause, word for word.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Once;
 
 use crate::Case;
@@ -8,6 +10,7 @@ use crate::golden;
 
 pub(crate) const CASES: &[Case] = &[
     ("no_daemon_says_how_to_start_it", no_daemon),
+    ("no_permission_names_the_group", no_permission),
     ("an_unknown_remote_lists_the_known_ones", unknown_remote),
     ("a_wrong_certificate_names_the_pin", wrong_certificate),
     ("an_untrusted_client_is_told_to_ask_for_a_token", untrusted),
@@ -53,13 +56,29 @@ fn listen(run: &Workspace) {
 /// A directory of the `incus` command in which nothing is.
 fn stranger(run: &Workspace) -> String {
     let dir = run.dir().join("stranger");
-    std::fs::create_dir_all(&dir).unwrap();
+    fs::create_dir_all(&dir).unwrap();
     dir.to_str().unwrap().to_owned()
 }
 
 fn no_daemon(run: &Workspace) {
     run.configure_provider("  address = \"unix:///nonexistent/unix.socket\"\n", &pooled("nobody"));
     golden::holds("no_daemon", &run.fail_in_full(APPLY), &[]);
+}
+
+/// The provider alone runs as `nobody`: the client is root, as is everything of its directory.
+fn no_permission(run: &Workspace) {
+    let dir = run.dir().join("nobody");
+    fs::create_dir_all(&dir).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_terraform-provider-anklume"), dir.join("provider")).unwrap();
+    let script = dir.join("terraform-provider-anklume");
+    let setpriv = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    fs::write(&script, format!("#!/bin/sh\nexec {setpriv} {:?}\n", dir.join("provider"))).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    run.install_from(&format!("  dev_overrides {{ \"anklume/anklume\" = {dir:?} }}\n  direct {{}}"));
+    run.configure(&pooled("nobody"));
+    let socket = run.lab().join("incus/unix.socket").display().to_string();
+    golden::holds("no_permission", &run.fail_in_full(APPLY), &[(&socket, "<socket>")]);
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 fn unknown_remote(run: &Workspace) {
@@ -101,7 +120,7 @@ fn token(run: &Workspace) {
     run.plan_is_empty();
     run.destroy();
     let other = run.dir().join("other");
-    std::fs::create_dir_all(&other).unwrap();
+    fs::create_dir_all(&other).unwrap();
     run.configure_provider(&block(token, other.to_str().unwrap()), &pooled(&name));
     let refused = run.apply_fails();
     assert!(refused.contains("incus config trust add") && !refused.contains(token), "{refused}");
