@@ -33,7 +33,8 @@ pub(crate) struct Client {
     pub(crate) name: String,
     /// What `version` prints first.
     pub(crate) version: String,
-    path: PathBuf,
+    /// The executable.
+    pub(crate) path: PathBuf,
 }
 
 impl Client {

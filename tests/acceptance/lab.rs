@@ -72,6 +72,11 @@ impl Lab {
         dir
     }
 
+    /// The socket of its API.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("incus/unix.socket")
+    }
+
     /// `program`, to be run where this Incus is the local one.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");

@@ -119,14 +119,12 @@ fn subnet(value: &Value) -> Result<(), Problem> {
 
 fn ipv6(value: &Value) -> Result<(), Problem> {
     match value.as_str() {
-        Some(text) if !["none", "auto"].contains(&text) && !(text.contains('/') && text.parse::<Ipv6Net>().is_ok()) => {
-            Err(Problem::new(
-                "Invalid IPv6 address of a bridge",
-                format!(
-                    "\"{text}\" is neither `none` nor `auto` nor an address with a prefix length. Write it as \"fd42:1::1/64\"."
-                ),
-            ))
-        }
+        Some(text) if !["none", "auto"].contains(&text) && text.parse::<Ipv6Net>().is_err() => Err(Problem::new(
+            "Invalid IPv6 address of a bridge",
+            format!(
+                "\"{text}\" is neither `none` nor `auto` nor an address with a prefix length. Write it as \"fd42:1::1/64\"."
+            ),
+        )),
         _ => Ok(()),
     }
 }

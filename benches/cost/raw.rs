@@ -1,0 +1,115 @@
+//! The raw API: the requests that the work needs and no other, over kept connections, without the provider's client.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+
+use crate::Fault;
+
+/// As many at once as the clients do by default.
+const PARALLEL: usize = 10;
+
+/// One connection to Incus.
+pub(crate) struct Raw {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Raw {
+    pub(crate) async fn connect(socket: &Path) -> Result<Self, Fault> {
+        let stream = UnixStream::connect(socket).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    async fn send(&mut self, method: &str, target: &str, body: Option<&Value>) -> Result<Value, Fault> {
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = http::Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", "incus")
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        let answer = self.sender.send_request(request).await?.into_body().collect().await?.to_bytes();
+        let answer: Value = serde_json::from_slice(&answer)?;
+        match answer["error"].as_str() {
+            Some(error) if !error.is_empty() => Err(format!("{method} {target}: {error}").into()),
+            _ => Ok(answer),
+        }
+    }
+
+    /// Sends what starts an operation, and waits for its end.
+    async fn operate(&mut self, method: &str, target: &str, body: Option<&Value>) -> Result<(), Fault> {
+        let started = self.send(method, target, body).await?;
+        let id = started["metadata"]["id"].as_str().ok_or("an answer without an operation")?;
+        let ended = self.send("GET", &format!("/1.0/operations/{id}/wait?timeout=60"), None).await?;
+        let operation = &ended["metadata"];
+        if operation["status_code"] == 200 { Ok(()) } else { Err(format!("{method} {target}: {operation}").into()) }
+    }
+
+    /// How long one GET takes.
+    pub(crate) async fn get(&mut self, target: &str) -> Result<Duration, Fault> {
+        let start = Instant::now();
+        self.send("GET", target, None).await?;
+        Ok(start.elapsed())
+    }
+}
+
+/// What is done to one container.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work {
+    /// Create with `start`.
+    Create,
+    /// Stop by force, delete.
+    Destroy,
+}
+
+async fn one(raw: &mut Raw, work: Work, project: &str, name: &str) -> Result<(), Fault> {
+    let target = format!("/1.0/instances/{name}");
+    match work {
+        Work::Create => {
+            let body = json!({
+                "name": name, "type": "container", "start": true, "profiles": ["default"],
+                "source": {"type": "image", "alias": "busybox"},
+            });
+            raw.operate("POST", &format!("/1.0/instances?project={project}"), Some(&body)).await
+        }
+        Work::Destroy => {
+            let body = json!({"action": "stop", "timeout": -1, "force": true});
+            raw.operate("PUT", &format!("{target}/state?project={project}"), Some(&body)).await?;
+            raw.operate("DELETE", &format!("{target}?project={project}"), None).await
+        }
+    }
+}
+
+/// Does `work` to `count` containers of `project`, ten at a time; how long that takes.
+pub(crate) async fn all(socket: &Path, work: Work, project: &'static str, count: usize) -> Result<Duration, Fault> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let start = Instant::now();
+    let workers = (0..PARALLEL).map(|_| {
+        let (socket, next): (PathBuf, _) = (socket.to_owned(), Arc::clone(&next));
+        tokio::spawn(async move {
+            let mut raw = Raw::connect(&socket).await?;
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    return Ok::<(), Fault>(());
+                }
+                one(&mut raw, work, project, &format!("raw-{index}")).await?;
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await??;
+    }
+    Ok(start.elapsed())
+}

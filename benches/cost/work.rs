@@ -1,0 +1,118 @@
+//! The same work through the client: its directories, its configuration, its runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::Fault;
+use crate::cli::Client;
+use crate::lab::Lab;
+
+/// The domain, and so the project, of every container.
+pub(crate) const DOMAIN: &str = "cost";
+
+/// One directory with one configuration and one state.
+pub(crate) struct Directory<'a> {
+    lab: &'a Lab,
+    client: &'a Client,
+    path: PathBuf,
+}
+
+impl<'a> Directory<'a> {
+    /// `var.n` containers in one domain, by `provider`, through `socket` where one is given.
+    pub(crate) fn of_containers(
+        lab: &'a Lab,
+        client: &'a Client,
+        name: &str,
+        provider: &Path,
+        socket: Option<&Path>,
+    ) -> Result<Self, Fault> {
+        let address = socket.map(|socket| format!("address = \"unix://{}\"", socket.display())).unwrap_or_default();
+        let hcl = format!(
+            r#"terraform {{
+  required_providers {{
+    anklume = {{ source = "anklume/anklume" }}
+  }}
+}}
+
+provider "anklume" {{
+  {address}
+}}
+
+variable "n" {{
+  type = number
+}}
+
+resource "anklume_domain" "it" {{
+  name         = "{DOMAIN}"
+  storage_pool = "default"
+}}
+
+resource "anklume_instance" "it" {{
+  count             = var.n
+  name              = "ours-${{count.index}}"
+  domain            = anklume_domain.it.name
+  image             = "busybox"
+  delete_protection = false
+  stop_timeout      = "0s"
+  wait              = {{ addresses = false }}
+}}
+"#
+        );
+        let it = Self { lab, client, path: lab.workspace(name) };
+        let provider = provider.parent().ok_or("the provider is in no directory")?;
+        let overrides = format!(
+            "provider_installation {{\n  dev_overrides {{ \"anklume/anklume\" = {provider:?} }}\n  direct {{}}\n}}\n"
+        );
+        fs::write(it.path.join("cli.tfrc"), overrides)?;
+        fs::write(it.path.join("main.tf"), hcl)?;
+        Ok(it)
+    }
+
+    /// `var.n` times `terraform_data`: what the client itself costs.
+    pub(crate) fn of_data(lab: &'a Lab, client: &'a Client) -> Result<Self, Fault> {
+        let it = Self { lab, client, path: lab.workspace("cost-data") };
+        let hcl = "variable \"n\" {\n  type = number\n}\n\nresource \"terraform_data\" \"it\" {\n  count = var.n\n  input = count.index\n}\n";
+        fs::write(it.path.join("main.tf"), hcl)?;
+        fs::write(it.path.join("cli.tfrc"), "")?;
+        it.run(&["init", "-input=false"])?;
+        Ok(it)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Duration, Fault> {
+        let mut command = self.lab.command(&self.client.path);
+        command.args(arguments).arg("-no-color").current_dir(&self.path);
+        command.env("TF_CLI_CONFIG_FILE", self.path.join("cli.tfrc"));
+        command.env("TF_IN_AUTOMATION", "1").env("CHECKPOINT_DISABLE", "1");
+        let start = Instant::now();
+        let output = command.output()?;
+        let time = start.elapsed();
+        if output.status.success() {
+            return Ok(time);
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{} {}: {text}", self.client.name, arguments.join(" ")).into())
+    }
+
+    /// Applies with `n` of them.
+    pub(crate) fn apply(&self, n: usize) -> Result<Duration, Fault> {
+        self.run(&["apply", "-auto-approve", "-input=false", &format!("-var=n={n}")])
+    }
+
+    /// Plans with `n` of them.
+    pub(crate) fn plan(&self, n: usize) -> Result<Duration, Fault> {
+        self.run(&["plan", "-input=false", &format!("-var=n={n}")])
+    }
+
+    /// The middle one of five plans.
+    pub(crate) fn plan_median(&self, n: usize) -> Result<Duration, Fault> {
+        let mut times = (0..5).map(|_| self.plan(n)).collect::<Result<Vec<_>, _>>()?;
+        times.sort_unstable();
+        Ok(times[2])
+    }
+
+    /// Destroys everything.
+    pub(crate) fn destroy(&self) -> Result<Duration, Fault> {
+        self.run(&["destroy", "-auto-approve", "-input=false", "-var=n=0"])
+    }
+}
