@@ -171,7 +171,8 @@ impl Connector {
             io::ErrorKind::PermissionDenied => ConnectFault::PermissionDenied,
             io::ErrorKind::TimedOut => ConnectFault::Timeout,
             _ => match pin::presented(&error) {
-                Some(presented) => ConnectFault::WrongCertificate { presented },
+                // The fault says it all; the TLS error would only show it in its own notation.
+                Some(presented) => return self.failed(ConnectFault::WrongCertificate { presented }, None),
                 None => ConnectFault::Other,
             },
         };

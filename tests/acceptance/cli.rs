@@ -2,10 +2,14 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use serde_json::Value;
 
@@ -17,9 +21,10 @@ const HEADER: &str = r#"terraform {
     anklume = { source = "anklume/anklume" }
   }
 }
-
-provider "anklume" {}
 "#;
+
+/// Applies without questions and colours.
+pub(crate) const APPLY: &[&str] = &["apply", "-auto-approve", "-input=false", "-no-color"];
 
 /// OpenTofu or Terraform.
 #[derive(Debug, Clone)]
@@ -80,6 +85,7 @@ pub(crate) struct Workspace {
     client: Arc<Client>,
     dir: PathBuf,
     log: RefCell<String>,
+    environment: RefCell<Vec<(String, String)>>,
 }
 
 impl Workspace {
@@ -91,7 +97,32 @@ impl Workspace {
             "provider_installation {{\n  dev_overrides {{ \"anklume/anklume\" = {provider:?} }}\n  direct {{}}\n}}\n"
         );
         fs::write(dir.join("cli.tfrc"), overrides).unwrap();
-        Self { lab, client, dir, log: RefCell::default() }
+        Self { lab, client, dir, log: RefCell::default(), environment: RefCell::default() }
+    }
+
+    /// Where the configuration and the state are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// `tofu` or `terraform`.
+    pub(crate) fn client(&self) -> &str {
+        &self.client.name
+    }
+
+    /// The directory of this run's Incus.
+    pub(crate) fn lab(&self) -> &Path {
+        self.lab.dir()
+    }
+
+    /// Sets a variable of the client's environment from now on.
+    pub(crate) fn set(&self, name: &str, value: &str) {
+        self.environment.borrow_mut().push((name.to_owned(), value.to_owned()));
+    }
+
+    /// What the client may install providers from, in the words of its configuration.
+    pub(crate) fn install_from(&self, methods: &str) {
+        fs::write(self.dir.join("cli.tfrc"), format!("provider_installation {{\n{methods}\n}}\n")).unwrap();
     }
 
     /// The `incus` command beside this client.
@@ -109,51 +140,94 @@ impl Workspace {
         from + u8::from(self.client.name == "terraform")
     }
 
-    /// Makes `hcl` the configuration; the provider block stands before it.
+    /// Makes `hcl` the configuration; an empty provider block stands before it.
     pub(crate) fn configure(&self, hcl: &str) {
-        fs::write(self.dir.join("main.tf"), format!("{HEADER}\n{hcl}")).unwrap();
+        self.configure_provider("", hcl);
     }
 
-    /// Runs the client; any exit code is an answer.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
-        let output = self
-            .lab
-            .command(&self.client.path)
+    /// Makes `hcl` the configuration, with `block` in the provider block before it.
+    pub(crate) fn configure_provider(&self, block: &str, hcl: &str) {
+        fs::write(self.dir.join("main.tf"), format!("{HEADER}\nprovider \"anklume\" {{\n{block}}}\n\n{hcl}")).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.lab.command(&self.client.path);
+        command
             .args(arguments)
             .current_dir(&self.dir)
             .env("TF_CLI_CONFIG_FILE", self.dir.join("cli.tfrc"))
             .env("TF_IN_AUTOMATION", "1")
             .env("CHECKPOINT_DISABLE", "1")
-            .output()
+            .envs(self.environment.borrow().iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Applies, sends `signal` to the client's process group (as a terminal does) once `ready`, and returns how long the
+    /// client took to end after it, with its output.
+    pub(crate) fn interrupted_apply(&self, signal: Signal, ready: impl Fn() -> bool) -> (Duration, String) {
+        let log = self.dir.join("interrupted.log");
+        let output = fs::File::create(&log).unwrap();
+        let mut child = self
+            .command(APPLY)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
             .unwrap();
+        let started = Instant::now();
+        while !ready() {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "ended before it was interrupted: {}", fs::read_to_string(&log).unwrap());
+            assert!(started.elapsed() < Duration::from_secs(60), "there was nothing to interrupt");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let sent = Instant::now();
+        kill_process_group(Pid::from_child(&child), signal).unwrap();
+        child.wait().unwrap();
+        let text = fs::read_to_string(&log).unwrap();
+        *self.log.borrow_mut() += &format!("$ {} apply, interrupted\n{text}\n", self.client.name);
+        (sent.elapsed(), text)
+    }
+
+    /// Runs the client; any exit code is an answer.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
+        let output = self.command(arguments).output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let text = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
         *self.log.borrow_mut() += &format!("$ {} {}\n{text}\n", self.client.name, arguments.join(" "));
         Outcome { code: output.status.code(), text, stdout }
     }
 
-    fn succeed(&self, arguments: &[&str]) -> Outcome {
+    /// Runs the client, which has to succeed.
+    pub(crate) fn succeed(&self, arguments: &[&str]) -> Outcome {
         let outcome = self.run(arguments);
         assert_eq!(outcome.code, Some(0), "{} {} failed", self.client.name, arguments[0]);
         outcome
     }
 
-    fn fail(&self, arguments: &[&str]) -> String {
+    /// Runs the client, which the provider has to refuse: the diagnostics, on one line.
+    pub(crate) fn fail(&self, arguments: &[&str]) -> String {
+        diagnostics(&self.fail_in_full(arguments))
+    }
+
+    /// Runs the client, which the provider has to refuse: the whole output.
+    pub(crate) fn fail_in_full(&self, arguments: &[&str]) -> String {
         let outcome = self.run(arguments);
         assert_eq!(outcome.code, Some(1), "{} {} should have failed", self.client.name, arguments[0]);
         // A provider that does not start, or dies, refuses nothing.
         let died = ["failed to instantiate provider", "Failed to load plugin", "Plugin did not respond", "Unsupported"];
         assert!(!died.iter().any(|sign| outcome.text.contains(sign)), "the refusal is not the provider's");
-        diagnostics(&outcome.text)
+        outcome.text
     }
 
     pub(crate) fn apply(&self) -> String {
-        self.succeed(&["apply", "-auto-approve", "-input=false", "-no-color"]).text
+        self.succeed(APPLY).text
     }
 
     /// Applies what has to be refused: the diagnostics, on one line.
     pub(crate) fn apply_fails(&self) -> String {
-        self.fail(&["apply", "-auto-approve", "-input=false", "-no-color"])
+        self.fail(APPLY)
     }
 
     /// Plans what has to be refused: the diagnostics, on one line.

@@ -57,9 +57,17 @@ impl Lab {
         }
     }
 
-    /// A new directory for one test.
+    /// Where it keeps everything.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A new directory for one test; that of an earlier run on the same Incus goes.
     pub(crate) fn workspace(&self, name: &str) -> PathBuf {
         let dir = self.dir.join("work").join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
         fs::create_dir_all(&dir).unwrap();
         dir
     }

@@ -6,10 +6,16 @@
 
 mod cli;
 mod domain;
+mod errors;
+mod examples;
+mod golden;
 mod incus;
 mod instance;
+mod interruption;
 mod lab;
+mod offline;
 mod profile;
+mod protection;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,12 +24,21 @@ use cli::{Client, Workspace};
 use lab::Lab;
 use libtest_mimic::{Arguments, Trial};
 
-/// A test of one noun: its name, a true sentence, and what shows it.
+/// A test of one noun or story: its name, a true sentence, and what shows it.
 type Case = (&'static str, fn(&Workspace));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let nouns = [("domain", domain::CASES), ("profile", profile::CASES), ("instance", instance::CASES)];
+    let nouns = [
+        ("domain", domain::CASES),
+        ("profile", profile::CASES),
+        ("instance", instance::CASES),
+        ("interruption", interruption::CASES),
+        ("protection", protection::CASES),
+        ("errors", errors::CASES),
+        ("examples", examples::CASES),
+        ("offline", offline::CASES),
+    ];
     if arguments.list {
         let trials = nouns.iter().flat_map(|(noun, cases)| cases.iter().map(move |case| (noun, case.0)));
         return libtest_mimic::run(

@@ -10,14 +10,13 @@ use super::state::{self, Seen};
 use super::target::{self, Target, failed, failure};
 use super::update::{self, Change, Restart};
 use super::wait::{self, Up};
-use super::{KIND, SECRET, read};
-use crate::incus::image;
+use super::{KIND, SECRET, preflight, read};
 use crate::incus::instance::{self, Instance, Source};
 use crate::incus::{Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::{ImageReference, Session};
-use crate::resources::{refusal, similar, timeouts};
+use crate::resources::{refusal, timeouts};
 
 /// The download of an image included.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -75,6 +74,7 @@ impl<'s> Creation<'s> {
             Ok(server) => server.has("instance_create_start"),
             Err(error) => return Err(self.failure(&error)),
         };
+        preflight::address(&self.target, &self.model, &self.inherited).await?;
         let started = Instant::now();
         match self.target.client.run(instance::create(&self.target.project, &self.body(has_start)), &self.wait).await {
             Ok(_) => {}
@@ -193,8 +193,12 @@ impl<'s> Creation<'s> {
 
     /// A create that failed: what it made is unprotected and goes into the state, tainted, so that it can be destroyed.
     async fn refused(self, input: &Create, error: &Error) -> Failure {
-        if error.refusal() == Some(&Refusal::ImageNotFound) {
-            return self.no_image(error).await.into();
+        match error.refusal() {
+            Some(Refusal::ImageNotFound) => {
+                return preflight::no_image(&self.target, &self.model, &self.source, error).await.into();
+            }
+            Some(Refusal::PoolNotFound) => return preflight::no_pool(&self.target, &self.model, error).await.into(),
+            _ => {}
         }
         let told = self.failure(error);
         let Ok(Some(found)) = self.target.fetch().await else { return told };
@@ -214,31 +218,6 @@ impl<'s> Creation<'s> {
         }
         let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
         told.with_partial(self.stored(&input.planned, up))
-    }
-
-    /// The image is not there: with the aliases that may have been meant.
-    async fn no_image(&self, error: &Error) -> Diagnostic {
-        let wanted = self.model.image.as_deref().unwrap_or_default();
-        let advice = match &self.source {
-            Source::Remote { server, .. } => {
-                format!("{server} has no image \"{wanted}\" for this type of instance and architecture.")
-            }
-            _ => {
-                let aliases = self.target.client.get::<Vec<image::Alias>>(image::aliases(&self.target.project)).await;
-                let aliases = aliases.map(|found| found.value).unwrap_or_default();
-                let similar = similar::nearest(wanted, aliases.iter().map(|alias| alias.name.as_str()));
-                let hint =
-                    if similar.is_empty() { String::new() } else { format!(" Did you mean {}?", similar.join(", ")) };
-                format!(
-                    "The Incus server has no image \"{wanted}\".{hint} For the public server write \"images:{wanted}\"; these are on your own:\n\n    incus image alias list"
-                )
-            }
-        };
-        Diagnostic::error(
-            Path::from("image"),
-            "Unable to create instance: no such image",
-            format!("{advice}\n\n{}", refusal::causes(error)),
-        )
     }
 
     fn failure(&self, error: &Error) -> Failure {

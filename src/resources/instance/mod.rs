@@ -6,6 +6,7 @@ mod delete;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod preflight;
 mod read;
 mod restart;
 mod schema;

@@ -1,0 +1,106 @@
+//! An interrupted apply converges: whatever dies, whenever, the next apply gets there.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::Case;
+use crate::cli::Workspace;
+
+pub(crate) const CASES: &[Case] = &[
+    ("an_interrupted_create_ends_in_seconds_and_the_next_apply_works", interrupted),
+    ("an_interrupted_create_can_be_destroyed", destroyed),
+    ("a_killed_create_is_continued", killed),
+    ("what_the_state_forgot_is_continued_with_a_warning", forgotten),
+];
+
+const ADDRESS: &str = "anklume_instance.it";
+
+/// A container in a domain whose bridge hands out no address: its create waits as long as `timeout`.
+fn waiting(name: &str, timeout: &str) -> String {
+    format!(
+        r#"resource "anklume_domain" "d" {{
+  name           = "{name}"
+  storage_pool   = "default"
+  network_config = {{ "raw.dnsmasq" = "dhcp-ignore=tag:!nobody" }}
+}}
+
+resource "anklume_instance" "it" {{
+  name         = "box"
+  domain       = anklume_domain.d.name
+  image        = "busybox"
+  stop_timeout = "0s"
+  wait         = {{ addresses_timeout = "{timeout}" }}
+}}
+"#
+    )
+}
+
+fn quick(name: &str) -> String {
+    waiting(name, "1s").replace("stop_timeout", "delete_protection = false\n  stop_timeout")
+}
+
+/// Interrupts the wait for an address; the object is in the state, or gone.
+fn interrupt(run: &Workspace, name: &str, timeout: &str, signal: Signal) -> String {
+    let incus = run.incus();
+    run.configure(&waiting(name, timeout));
+    let runs = || incus.instance(name, "box").is_some_and(|found| found["status"] == "Running");
+    let (took, text) = run.interrupted_apply(signal, runs);
+    assert!(took < Duration::from_secs(8), "the client took {took:?} to end");
+    text
+}
+
+fn interrupted(run: &Workspace) {
+    let (name, incus) = (run.domain("cint"), run.incus());
+    let text = interrupt(run, &name, "10m", Signal::INT);
+    assert!(text.contains("interrupted"), "{text}");
+    run.configure(&quick(&name));
+    let in_state = run.succeed(&["state", "list"]).text.contains(ADDRESS);
+    assert_eq!(in_state, incus.instance(&name, "box").is_some(), "in the state, or gone");
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(run.attributes(ADDRESS)["status"], "Running");
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+}
+
+fn destroyed(run: &Workspace) {
+    let (name, incus) = (run.domain("cdel"), run.incus());
+    interrupt(run, &name, "10m", Signal::INT);
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+}
+
+fn killed(run: &Workspace) {
+    let (name, incus) = (run.domain("ckill"), run.incus());
+    interrupt(run, &name, "4s", Signal::KILL);
+    let made = incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"].clone();
+    let text = run.apply();
+    assert!(text.contains("Continued an interrupted create"), "{text}");
+    assert_eq!(incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"], made);
+    run.configure(&quick(&name));
+    run.apply();
+    run.plan_is_empty();
+    run.destroy();
+}
+
+fn forgotten(run: &Workspace) {
+    let (name, incus) = (run.domain("cforg"), run.incus());
+    let profile = "resource \"anklume_profile\" \"p\" {\n  name = \"small\"\n  domain = anklume_domain.d.name\n  \
+                   config = { \"limits.cpu\" = \"1\" }\n}\n";
+    let stopped = "  running      = false\n  delete_protection = false\n  stop_timeout";
+    run.configure(&format!("{}{profile}", waiting(&name, "1s").replace("  stop_timeout", stopped)));
+    run.apply();
+    let uuid = incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"].clone();
+    for (address, noun) in
+        [(ADDRESS, "The instance"), ("anklume_profile.p", "The profile"), ("anklume_domain.d", "Parts of the domain")]
+    {
+        run.forget(address);
+        let text = run.apply();
+        assert!(text.contains("Continued an interrupted create") && text.contains(noun), "{text}");
+        run.plan_is_empty();
+    }
+    assert_eq!(incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"], uuid);
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+}
