@@ -161,6 +161,7 @@ impl<P: Provider> Server<P> {
         }
         let state = state_json::decode(&state, &entry.ty, &Path::root())
             .map_err(|error| refuse(format!("The state does not fit the schema: {error}.")))?;
+        let state = planner::conform(entry.schema.attributes(), &state);
         Ok(wire::upgrade_resource_state::Response {
             upgraded_state: Some(encode(&state, &entry.ty)?),
             diagnostics: Vec::new(),

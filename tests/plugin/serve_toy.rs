@@ -3,5 +3,5 @@
 mod toy;
 
 fn main() -> std::process::ExitCode {
-    anklume::plugin::serve("test/toy", toy::Toy)
+    anklume::plugin::serve("test/toy", toy::Toy::default())
 }

@@ -1,19 +1,22 @@
 //! A provider that keeps its objects in memory: enough to see every rule of the layer from outside.
 
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anklume::plugin::*;
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 /// The provider.
-pub(crate) struct Toy;
-
-/// What a request to the toy saw last.
 #[derive(Default)]
+pub(crate) struct Toy {
+    /// Told when a slow creation has begun.
+    pub(crate) begun: Arc<Notify>,
+}
+
+/// What the things share.
 pub(crate) struct Session {
-    /// Names in the order of their creation.
-    pub(crate) created: Mutex<Vec<String>>,
+    begun: Arc<Notify>,
 }
 
 struct Thing;
@@ -37,7 +40,7 @@ impl Provider for Toy {
     }
 
     fn configure(&self, _config: Value, _client_version: &str) -> Result<Session, Diagnostics> {
-        Ok(Session::default())
+        Ok(Session { begun: Arc::clone(&self.begun) })
     }
 
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
@@ -63,6 +66,7 @@ impl Resource<Session> for Thing {
                 Attribute::string("secret").optional().write_only(),
                 Attribute::number("size").optional_computed(),
                 Attribute::list("tags", Type::String).optional(),
+                Attribute::of("anything", Type::Dynamic).optional(),
                 Attribute::nested_map(
                     "nics",
                     vec![Attribute::number("mtu").default(1500), Attribute::string("mac").computed()],
@@ -78,6 +82,8 @@ impl Resource<Session> for Thing {
             Some("breach-value") => plan.set("note", "other"),
             Some("breach-null") => plan.set("tags", vec!["x"]),
             Some("breach-size") => plan.set("tags", vec!["x", "y"]),
+            Some("breach-keys") => plan.set("nics", Value::object()),
+            Some("breach-secret") => plan.set("secret", "hush"),
             Some("breach-path") => plan.replace("absent"),
             Some("breach-name") => plan.set("undeclared", 1),
             _ => {}
@@ -87,6 +93,9 @@ impl Resource<Session> for Thing {
         }
         if plan.is_replacement() {
             plan.diagnostics.warning("kind", "Replaced", "The object is made anew.");
+        }
+        if plan.action == Action::Destroy && plan.prior.get("note").as_str() == Some("breach-destroy") {
+            plan.planned = plan.prior.clone();
         }
         if plan.action == Action::Destroy && plan.prior.get("note").as_str() == Some("protected") {
             plan.diagnostics.error("note", "Protected", "Unprotect it first.");
@@ -98,9 +107,7 @@ impl Resource<Session> for Thing {
         let name = state.get("name").as_str().unwrap_or_default().to_owned();
         state.set("id", format!("toy/{name}"));
         state.set("name", name.to_uppercase());
-        if let Ok(mut created) = session.created.lock() {
-            created.push(name);
-        }
+        state.set("secret", input.config.get("secret").clone());
         let mut private = input.private;
         private.set("made", "here");
         match input.config.get("note").as_str() {
@@ -111,6 +118,7 @@ impl Resource<Session> for Thing {
             }
             Some("fail") => return Err(Diagnostic::error("note", "Not made", "It does not exist.").into()),
             Some("slow") => {
+                session.begun.notify_one();
                 tokio::select! {
                     () = call.stop.cancelled() => state.set("size", -1),
                     () = tokio::time::sleep(Duration::from_secs(60)) => {}
@@ -128,18 +136,36 @@ impl Resource<Session> for Thing {
         }
         let name = state.get("name").as_str().unwrap_or_default().to_uppercase();
         state.set("name", name);
+        state.set("secret", "hush");
+        if state.get("note").as_str() == Some("unreadable") {
+            return Err(Diagnostic::error("note", "Not read", "It may be there.").into());
+        }
         Ok(Some(Stored::new(state, Private::default())))
     }
 
     async fn update(&self, _session: &Session, _call: &Call, input: Update) -> Result<Stored, Failure> {
+        let mut state = input.planned.clone();
         match input.config.get("note").as_str() {
+            Some("partial") => {
+                state.set("name", "half");
+                let failure = Failure::from(Diagnostic::error("note", "Half changed", "Some of it is as it was."));
+                Err(failure.with_partial(Stored::new(state, input.private)))
+            }
             Some("fail") => Err(Diagnostic::error("note", "Not changed", "It is as it was.").into()),
-            _ => Ok(Stored::new(input.planned, input.private)),
+            _ => {
+                let name = state.get("name").as_str().unwrap_or_default().to_uppercase();
+                state.set("name", name);
+                state.set("secret", "hush");
+                Ok(Stored::new(state, input.private))
+            }
         }
     }
 
-    async fn delete(&self, _session: &Session, _call: &Call, _prior: Stored) -> Result<(), Failure> {
-        Ok(())
+    async fn delete(&self, _session: &Session, _call: &Call, prior: Stored) -> Result<(), Failure> {
+        match prior.state.get("note").as_str() {
+            Some("stuck") => Err(Diagnostic::error("note", "Not deleted", "It is still there.").into()),
+            _ => Ok(()),
+        }
     }
 
     async fn import(&self, _session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
@@ -147,6 +173,8 @@ impl Resource<Session> for Thing {
         state.set("id", format!("toy/{id}"));
         state.set("name", id);
         state.set("kind", "plain");
+        state.set("secret", "hush");
+        state.set("undeclared", true);
         Ok(Stored::new(state, Private::default()))
     }
 
