@@ -71,12 +71,9 @@ fn measure(lab: &Lab, client: &Client, provider: &Path, count: usize) -> Result<
     let binary = std::fs::metadata(provider)?.len();
 
     let data = Directory::of_data(lab, client)?;
-    let plan_empty = data.plan_median(count)?;
-    data.apply(count)?;
-    let plan_refresh = data.plan_median(count)?;
-
     let empty = Directory::of_containers(lab, client, "cost-empty", provider, None)?;
-    let plan_empty = Timed { ours: empty.plan_median(count)?, beside: plan_empty };
+    let plan_empty = empty.plan_beside(&data, count)?;
+    data.apply(count)?;
 
     let ours = Directory::of_containers(lab, client, "cost-ours", provider, None)?;
     ours.apply(0)?;
@@ -86,7 +83,7 @@ fn measure(lab: &Lab, client: &Client, provider: &Path, count: usize) -> Result<
     let watch = process::Watch::start(provider.to_owned());
     let apply = ours.apply(count)?;
     let peak = watch.end()?;
-    let plan_refresh = Timed { ours: ours.plan_median(count)?, beside: plan_refresh };
+    let plan_refresh = ours.plan_beside(&data, count)?;
     let list = runtime.block_on(list(lab))?;
     let destroy = ours.apply(0)?;
     let after = (raw(Work::Create)?, raw(Work::Destroy)?);
@@ -103,6 +100,7 @@ fn measure(lab: &Lab, client: &Client, provider: &Path, count: usize) -> Result<
         destroy: Timed { ours: destroy, beside: (before.1 + after.1) / 2 },
         plan_empty,
         plan_refresh,
+        raw: [before, after],
         list,
         steps,
     })

@@ -50,6 +50,8 @@ pub(crate) struct Costs {
     pub(crate) plan_empty: Timed,
     /// Beside `terraform_data`.
     pub(crate) plan_refresh: Timed,
+    /// Creation and destruction by the raw API, before and after ours: how steady the machine is.
+    pub(crate) raw: [(Duration, Duration); 2],
     /// The raw list of all containers.
     pub(crate) list: Duration,
     pub(crate) steps: Vec<Step>,
@@ -138,12 +140,13 @@ impl fmt::Display for Costs {
             row(f, [&line.work, &line.ours, &line.beside, &line.comparison, &line.limit, line.verdict])?;
         }
         let missed = lines.iter().filter(|line| line.verdict != "met").count();
+        writeln!(f, "{} of {} limits met", lines.len() - missed, lines.len())?;
+        let [(create, destroy), (create_after, destroy_after)] = self.raw.map(|(a, b)| (seconds(a), seconds(b)));
         writeln!(
             f,
-            "{} of {} limits met\n\nrequests sent, counted in a run of their own:",
-            lines.len() - missed,
-            lines.len()
+            "raw, before and after ours: create {create} and {create_after}, destroy {destroy} and {destroy_after}"
         )?;
+        writeln!(f, "\nrequests sent, counted in a run of their own:")?;
         for step in &self.steps {
             writeln!(f, "{:<34} {:>5}", step.name, total(&step.requests))?;
             for (request, count) in &step.requests {

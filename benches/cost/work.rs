@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::Fault;
 use crate::cli::Client;
 use crate::lab::Lab;
+use crate::table::Timed;
 
 /// The domain, and so the project, of every container.
 pub(crate) const DOMAIN: &str = "cost";
@@ -104,11 +105,16 @@ resource "anklume_instance" "it" {{
         self.run(&["plan", "-input=false", &format!("-var=n={n}")])
     }
 
-    /// The middle one of five plans.
-    pub(crate) fn plan_median(&self, n: usize) -> Result<Duration, Fault> {
-        let mut times = (0..5).map(|_| self.plan(n)).collect::<Result<Vec<_>, _>>()?;
-        times.sort_unstable();
-        Ok(times[2])
+    /// Plans of both in turn, `n` of each: the middle ones of five.
+    pub(crate) fn plan_beside(&self, other: &Self, n: usize) -> Result<Timed, Fault> {
+        let (mut ours, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            beside.push(other.plan(n)?);
+            ours.push(self.plan(n)?);
+        }
+        ours.sort_unstable();
+        beside.sort_unstable();
+        Ok(Timed { ours: ours[2], beside: beside[2] })
     }
 
     /// Destroys everything.

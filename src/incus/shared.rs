@@ -1,9 +1,10 @@
 //! Reads that overlap are answered from one list.
 //!
-//! A lone read is one GET of the object. A read that begins while another of the same collection is under way asks
-//! for the list, or joins the list that is under way. A list is kept for 2 s. It answers only reads between which and
-//! its own beginning no write of ours began or ended in the projects it depends on; while one runs, every read is a
-//! GET of its own.
+//! A lone read is one GET of the object. A read that begins while another of the same collection is under way, or within
+//! 2 s of a lone read of another object, asks for the list, or joins the list that is under way: a refresh is a train of
+//! short reads that overlap only by chance. A list is kept for 2 s. It answers only reads between which and its own
+//! beginning no write of ours began or ended in the projects it depends on; while one runs, every read is a GET of its
+//! own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ use super::request::Request;
 use super::storage::Volume;
 use super::{instance, network, profile, project, storage};
 
-/// How long a list is kept after its answer.
+/// How long a list is kept after its answer, and a lone read remembered from its beginning.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// Something that can be listed: the request that lists it, and the projects whose writes change it.
@@ -52,6 +53,22 @@ enum Held {
 struct Cell {
     reading: usize,
     held: Option<(Vec<u64>, Held)>,
+    lone: Option<LoneRead>,
+}
+
+/// The last read that was answered alone.
+struct LoneRead {
+    name: String,
+    epochs: Vec<u64>,
+    until: Instant,
+}
+
+impl Cell {
+    /// Whether a read of `name` finds no other beside it or shortly before it.
+    fn is_lone(&self, name: &str, epochs: &[u64]) -> bool {
+        let follows = |last: &LoneRead| last.name != name && last.epochs == epochs && Instant::now() < last.until;
+        self.reading == 0 && !self.lone.as_ref().is_some_and(follows)
+    }
 }
 
 #[derive(Default, Clone, Copy)]
@@ -89,7 +106,10 @@ impl Inner {
             if matches!(&cell.held, Some((_, Held::Kept(_, until))) if *until <= Instant::now()) {
                 cell.held = None;
             }
-            cell.reading > 0 || cell.held.is_some()
+            if cell.lone.as_ref().is_some_and(|last| last.until <= Instant::now()) {
+                cell.lone = None;
+            }
+            cell.reading > 0 || cell.held.is_some() || cell.lone.is_some()
         });
     }
 }
@@ -150,7 +170,7 @@ impl Shared {
     }
 
     /// How a read that begins now is answered.
-    fn way(&self, client: &Client, collection: &Collection, lone: Lone) -> Way {
+    fn way(&self, client: &Client, collection: &Collection, wanted: Wanted<'_>) -> Way {
         let key = collection.list.target();
         let mut inner = self.lock();
         let Some(epochs) = inner.epochs(&collection.scopes) else {
@@ -167,7 +187,10 @@ impl Shared {
             }
         }
         cell.held = None;
-        if cell.reading == 0 && lone == Lone::Object {
+        if let Wanted::Object(name) = wanted
+            && cell.is_lone(name, &epochs)
+        {
+            cell.lone = Some(LoneRead { name: name.to_owned(), epochs, until: Instant::now() + FRESH });
             cell.reading += 1;
             return Way::Alone(Some(Reading { shared: self.clone(), key }));
         }
@@ -202,11 +225,13 @@ impl Shared {
     }
 }
 
-/// What a read asks for that overlaps with no other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lone {
-    Object,
-    List,
+/// What a read wants.
+#[derive(Clone, Copy)]
+enum Wanted<'n> {
+    /// The object of this name.
+    Object(&'n str),
+    /// All of them.
+    All,
 }
 
 async fn fetch(client: &Client, list: &Request) -> Result<Arc<List>, Error> {
@@ -241,7 +266,7 @@ impl Client {
         object: Request,
         collection: Collection,
     ) -> Result<Option<T>, Error> {
-        let list = match self.shared().way(self, &collection, Lone::Object) {
+        let list = match self.shared().way(self, &collection, Wanted::Object(name)) {
             Way::Alone(_reading) => return self.alone(object).await,
             Way::Ready(list) => list,
             Way::Join(pending) => match pending.await {
@@ -264,7 +289,7 @@ impl Client {
 
     /// All of a collection.
     async fn read_all<T: DeserializeOwned>(&self, collection: Collection) -> Result<Vec<T>, Error> {
-        let list = match self.shared().way(self, &collection, Lone::List) {
+        let list = match self.shared().way(self, &collection, Wanted::All) {
             Way::Ready(list) => list,
             Way::Join(pending) => pending.await?,
             Way::Alone(_reading) => fetch(self, &collection.list).await?,
