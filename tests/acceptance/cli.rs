@@ -115,6 +115,11 @@ impl Workspace {
         self.lab.dir()
     }
 
+    /// The socket of this run's Incus.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.lab.socket()
+    }
+
     /// Sets a variable of the client's environment from now on.
     pub(crate) fn set(&self, name: &str, value: &str) {
         self.environment.borrow_mut().push((name.to_owned(), value.to_owned()));

@@ -76,7 +76,7 @@ fn no_permission(run: &Workspace) {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     run.install_from(&format!("  dev_overrides {{ \"anklume/anklume\" = {dir:?} }}\n  direct {{}}"));
     run.configure(&pooled("nobody"));
-    let socket = run.lab().join("incus/unix.socket").display().to_string();
+    let socket = run.socket().display().to_string();
     golden::holds("no_permission", &run.fail_in_full(APPLY), &[(&socket, "<socket>")]);
     fs::remove_dir_all(&dir).unwrap();
 }
