@@ -12,6 +12,7 @@ pub const FINGERPRINT: &str = "user.anklume.fingerprint";
 /// Key of the incarnation: random, written anew when an object is adopted.
 pub const INCARNATION: &str = "user.anklume.incarnation";
 const PREFIX: &str = "user.anklume.";
+const PATIENCE: [&str; 2] = ["timeouts", "wait"];
 const FORMAT_VERSION: &str = "1";
 
 /// The two marks that a create request carries.
@@ -47,7 +48,8 @@ pub enum Found {
 }
 
 /// Hash of the format version, `owner`, `kind`, `id` and the values that the user configured, as 64 hexadecimal
-/// digits. Nulls are left out, and so are the top-level attributes named in `secret`.
+/// digits. Nulls are left out, and so are the top-level attributes named in `secret`, and `timeouts` and `wait`: raising
+/// a limit must not make a stranger of what an earlier apply began.
 #[must_use]
 pub fn fingerprint(owner: &str, kind: &str, id: &str, config: &Value, secret: &[&str]) -> String {
     let mut hash = Sha256::new();
@@ -55,9 +57,9 @@ pub fn fingerprint(owner: &str, kind: &str, id: &str, config: &Value, secret: &[
         text(&mut hash, part);
     }
     if let Some(attributes) = config.as_map() {
-        for (name, value) in
-            attributes.iter().filter(|(name, value)| !value.is_null() && !secret.contains(&name.as_str()))
-        {
+        for (name, value) in attributes.iter().filter(|(name, value)| {
+            !value.is_null() && !secret.contains(&name.as_str()) && !PATIENCE.contains(&name.as_str())
+        }) {
             text(&mut hash, name);
             feed(&mut hash, value);
         }
@@ -93,7 +95,7 @@ pub fn recognise(config: &BTreeMap<String, String>, fingerprint: &str) -> Found 
 #[must_use]
 pub fn same_incarnation(config: &BTreeMap<String, String>, private: &Private) -> bool {
     let kept = private.get("incarnation").unwrap_or_default();
-    kept.is_empty() || config.get(INCARNATION).is_none_or(|found| found == kept)
+    kept.is_empty() || config.get(INCARNATION).is_some_and(|found| found == kept)
 }
 
 /// Keys that never reach the user's `config`: the server's own and our marks.

@@ -61,6 +61,18 @@ pub fn unresolved(error: &remote::Error) -> Diagnostic {
     Diagnostic::error(path, "Unable to find Incus", detail)
 }
 
+/// An attribute of the provider block is known only after an apply: the default Incus may be another one.
+#[must_use]
+pub fn undecided(attribute: &'static str) -> Diagnostic {
+    Diagnostic::error(
+        Path::from(attribute),
+        "Unable to find Incus: a value is not known yet",
+        format!(
+            "`{attribute}` of the provider block depends on something that is yet to be made. Apply that first, with `-target`, or write the value itself."
+        ),
+    )
+}
+
 /// `Cause:` and every error of the chain, each text once.
 #[must_use]
 pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {

@@ -41,6 +41,8 @@ pub struct ImageServer {
 /// The provider block, read.
 #[derive(Clone, Default)]
 pub struct Options {
+    /// An attribute that is known only after an apply, and without which nothing may be asked of any Incus.
+    pub unknown: Option<&'static str>,
     /// Where Incus is.
     pub remote: remote::Settings,
     /// Whose fingerprints these are.
@@ -86,6 +88,9 @@ impl Session {
     ///
     /// Where Incus is cannot be told, or it does not let us in.
     pub async fn client(&self) -> Result<&Client, Diagnostics> {
+        if let Some(name) = self.options.unknown {
+            return Err(refusal::undecided(name).into());
+        }
         self.client
             .get_or_try_init(|| async {
                 let environment = remote::Environment::of_process();

@@ -53,7 +53,13 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
             }
             Ok(stored)
         }
-        Err(error) => Err(failure(&error).with_partial(Stored::new(input.planned, private))),
+        Err(error) => {
+            // Of an adopted domain either incarnation may stand now; without one in private state it counts as ours.
+            if !there.is_gone() {
+                private.remove("incarnation");
+            }
+            Err(failure(&error).with_partial(Stored::new(input.planned, private)))
+        }
     }
 }
 

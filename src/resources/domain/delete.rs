@@ -7,9 +7,10 @@ use super::{KIND, LIMIT, failed};
 use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, storage};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
-use crate::resources::{keys, marks, timeouts};
+use crate::resources::{keys, marks, refusal, timeouts};
 
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
+    refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
     let name = prior.state.get("name").as_str().unwrap_or_default();
     let client = session.client().await?;
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
@@ -143,7 +144,7 @@ async fn protected(
         match held {
             Held::Instance(name) => {
                 let instance = client.get::<instance::Instance>(instance::get(project, name)).await?.value;
-                if instance.expanded_config.get("security.protection.delete").is_some_and(|flag| flag == "true") {
+                if instance.expanded_config.get("security.protection.delete").is_some_and(|flag| keys::is_true(flag)) {
                     lines.push(format!("    instance {name}"));
                 }
             }

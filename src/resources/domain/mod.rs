@@ -83,7 +83,7 @@ impl Resource<Session> for Domain {
         })?;
         let client = session.client().await?;
         let pieces = Pieces::fetch(client, session, id).await.map_err(|error| failed("import", id, &error))?;
-        let (Some(project), Some(_)) = (&pieces.project, &pieces.network) else {
+        let (Some(project), Some(network)) = (&pieces.project, &pieces.network) else {
             return Err(Diagnostic::error(
                 Path::root(),
                 "Unable to import domain: it does not exist",
@@ -95,6 +95,7 @@ impl Resource<Session> for Domain {
             )
             .into());
         };
+        state::adoptable(project, network)?;
         let mut private = crate::plugin::Private::default();
         private.set("prefix", session.prefix());
         private.set("incarnation", project.config.get(marks::INCARNATION).cloned().unwrap_or_default());

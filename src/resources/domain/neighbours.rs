@@ -6,8 +6,9 @@ use ipnet::Ipv4Net;
 use super::subnet::Taken;
 use crate::incus::{self, Client, network, network::Network};
 
-/// Networks that may hold an address of the host's; loopback and the ends of containers' pairs do not.
-const HOST_KINDS: [&str; 5] = ["physical", "bridge", "bond", "vlan", "infiniband"];
+/// Networks that may hold an address of the host's; loopback does not. `unknown` is what Incus calls tunnels (WireGuard,
+/// tun) and the ends of containers' pairs.
+const HOST_KINDS: [&str; 6] = ["physical", "bridge", "bond", "vlan", "infiniband", "unknown"];
 
 /// The IPv4 networks on the Incus host but for `own`: managed ones from their configuration, the host's from their
 /// interfaces. Costs one request, and one per interface of the host.
@@ -18,7 +19,9 @@ const HOST_KINDS: [&str; 5] = ["physical", "bridge", "bond", "vlan", "infiniband
 pub(super) async fn taken(client: &Client, own: &str) -> Result<Vec<Taken>, incus::Error> {
     let networks = client.get::<Vec<Network>>(network::list()).await?.value;
     let mut taken = managed(&networks, own);
-    let host = networks.iter().filter(|network| !network.managed && HOST_KINDS.contains(&network.kind.as_str()));
+    let host = networks.iter().filter(|network| {
+        !network.managed && HOST_KINDS.contains(&network.kind.as_str()) && !network.name.starts_with("veth")
+    });
     let states = try_join_all(host.map(|interface| async move {
         match client.get::<network::State>(network::state(&interface.name)).await {
             Ok(state) => Ok((interface.name.clone(), state.value)),

@@ -24,7 +24,9 @@ pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
         plan.set("bridge", session.bridge(&name));
     }
     plan.set("profile", "default");
-    if let (true, Some(pool)) = (plan.config.get("storage_pool").is_null(), plan.private.get(POOL).map(str::to_owned)) {
+    if let (true, Some(pool)) =
+        (plan.config.get("storage_pool").is_null() && !plan.prior.is_null(), plan.private.get(POOL).map(str::to_owned))
+    {
         plan.set("storage_pool", pool);
     }
     match subnet(session.addressing(), plan) {

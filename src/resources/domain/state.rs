@@ -9,7 +9,7 @@ use super::subnet::{Subnet, Trust};
 use crate::incus::{
     self, Client, Request, network, network::Network, profile, profile::Profile, project, project::Project,
 };
-use crate::plugin::{Private, Value};
+use crate::plugin::{Diagnostic, Path, Private, Value};
 use crate::resources::session::Session;
 use crate::resources::{keys, marks};
 
@@ -161,4 +161,35 @@ fn profile_state(state: &mut Value, profile: &Profile) {
         "profile",
         if changed.is_empty() { "default".to_owned() } else { format!("default (changed: {})", changed.join(", ")) },
     );
+}
+
+/// Refuses a project and a bridge that are no compartment: the first apply would change what others share.
+pub(super) fn adoptable(project: &Project, network: &Network) -> Result<(), Diagnostic> {
+    let has = |feature: &str| project.config.get(feature).is_some_and(|flag| keys::is_true(flag));
+    let mut problems = Vec::new();
+    for feature in ["features.profiles", "features.storage.volumes"] {
+        if !has(feature) {
+            problems.push(format!("    the project shares with others: {feature} is not true"));
+        }
+    }
+    if has("features.networks") {
+        problems.push("    the project has networks of its own: features.networks is true".to_owned());
+    }
+    if !network.managed || network.kind != "bridge" {
+        problems.push(format!("    {} is not a bridge of Incus", network.name));
+    }
+    if network.config.get("ipv4.address").and_then(|address| Subnet::of_bridge(address)).is_none() {
+        problems.push(format!("    {} has no IPv4 /24", network.name));
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Diagnostic::error(
+        Path::root(),
+        "Unable to import domain: it is not a compartment",
+        format!(
+            "Nothing was changed. A domain has profiles and volumes of its own and a bridge with a /24:\n\n{}",
+            problems.join("\n")
+        ),
+    ))
 }

@@ -14,6 +14,7 @@ use crate::resources::session::Session;
 use crate::resources::{refusal, timeouts};
 
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
+    refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
     let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
     let name = domain.name.as_str();
     let client = session.client().await?;

@@ -75,7 +75,6 @@ impl<'s> Creation<'s> {
             Err(error) => return Err(self.failure(&error)),
         };
         preflight::address(&self.target, &self.model, &self.inherited).await?;
-        let started = Instant::now();
         match self.target.client.run(instance::create(&self.target.project, &self.body(has_start)), &self.wait).await {
             Ok(_) => {}
             Err(error) if error.is_operation_gone() => {}
@@ -88,7 +87,7 @@ impl<'s> Creation<'s> {
         {
             return Err(self.refused(input, &error).await);
         }
-        match wait::until_up(&self.target, &self.model, started, &self.wait).await {
+        match wait::until_up(&self.target, &self.model, Instant::now(), &self.wait).await {
             Ok(up) => Ok(self.stored(&input.planned, up)),
             Err(error) if error.is_deadline() && self.warns() => self.carry_on(input, &error).await,
             Err(error) => Err(self.refused(input, &error).await),

@@ -8,12 +8,13 @@ use super::target::{self, Target, failure, names};
 use crate::incus::instance;
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
-use crate::resources::{marks, timeouts};
+use crate::resources::{keys, marks, refusal, timeouts};
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Deletes an instance. One of another incarnation was adopted by a replacement: it stays, and this counts as done.
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
+    refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
     let client = session.client().await?;
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
     let (domain, name) = names(&prior.state);
@@ -24,7 +25,7 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
         return Ok(());
     }
     // Before the stop: a protected instance is not even stopped.
-    if found.config.get(PROTECTION).is_some_and(|value| value == "true") {
+    if found.expanded_config.get(PROTECTION).is_some_and(|value| keys::is_true(value)) {
         return Err(protected(domain, name).into());
     }
     if !found.is_stopped() {

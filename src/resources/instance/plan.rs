@@ -64,8 +64,11 @@ fn image(default: Option<&str>, plan: &mut Plan<'_>) {
     let configured = !plan.config.get("image").is_null();
     if !plan.prior.is_null() {
         if plan.private.get(IMAGE) == Some("kept") {
-            let prior = plan.prior.get("image").clone();
-            plan.set("image", prior);
+            // An object made by others, perhaps without any image.
+            if !plan.prior.get("image").is_null() {
+                let prior = plan.prior.get("image").clone();
+                plan.set("image", prior);
+            }
         } else {
             plan.replace("image");
         }
@@ -136,7 +139,7 @@ fn update(plan: &mut Plan<'_>) {
     if back_to_dhcp {
         plan.unknown("ipv4_address");
     }
-    let reasons = restart::reasons(plan.prior, &plan.planned);
+    let reasons = restart::reasons(plan.prior, &plan.planned, back_to_dhcp);
     let runs = plan.prior.get("running").as_bool() == Some(true) && plan.planned.get("running").as_bool() == Some(true);
     let restarts = runs && (!reasons.is_empty() || renamed);
     let wanted = plan.planned.get("restart_on_update").as_bool() != Some(false);

@@ -40,7 +40,9 @@ const VM_LIVE: &[&str] = &[
 const NIC_REPLUG: &[&str] = &["name", "network", "nictype", "parent", "hwaddr", "mtu", "vlan", "ipv4.address"];
 
 /// The attributes whose change needs a restart of a running instance.
-pub(super) fn reasons(prior: &Value, planned: &Value) -> Vec<Path> {
+///
+/// An address known after apply is one of DHCP; it needs a restart only where it was static before, `was_static`.
+pub(super) fn reasons(prior: &Value, planned: &Value, was_static: bool) -> Vec<Path> {
     let is_vm = planned.get("type").as_str() == Some("vm");
     let mut reasons = Vec::new();
     for key in changed_keys(prior.get("config"), planned.get("config")) {
@@ -50,7 +52,7 @@ pub(super) fn reasons(prior: &Value, planned: &Value) -> Vec<Path> {
     }
     for name in ["nesting", "secure_boot", "csm", "ipv4_address"] {
         let (from, to) = (prior.get(name), planned.get(name));
-        if from != to {
+        if from != to && (was_static || !to.is_unknown() || name != "ipv4_address") {
             reasons.push(Path::from(name));
         }
     }
@@ -98,7 +100,7 @@ mod tests {
 
     #[track_caller]
     fn check(prior: serde_json::Value, planned: serde_json::Value, expected: &[&str]) {
-        let found = reasons(&Value::from_json(&prior), &Value::from_json(&planned));
+        let found = reasons(&Value::from_json(&prior), &Value::from_json(&planned), false);
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
     }
 
@@ -122,6 +124,15 @@ mod tests {
     #[test]
     fn another_address_needs_a_start() {
         check(json!({"ipv4_address": "10.0.0.1"}), json!({"ipv4_address": "10.0.0.2"}), &["ipv4_address"]);
+    }
+
+    #[test]
+    fn a_lease_that_may_change_needs_no_start_and_a_static_address_that_goes_does() {
+        let prior = Value::from_json(&json!({"ipv4_address": "10.0.0.1"}));
+        let mut planned = Value::object();
+        planned.set("ipv4_address", Value::Unknown);
+        assert!(reasons(&prior, &planned, false).is_empty());
+        assert_eq!(reasons(&prior, &planned, true).len(), 1);
     }
 
     #[test]

@@ -35,7 +35,7 @@ const KEPT: [&str; 4] = ["wait", "stop_timeout", "restart_on_update", "timeouts"
 pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) -> Value {
     let config = &found.config;
     let text = |key: &str| Value::from(config.get(key).cloned());
-    let flag = |key: &str| Value::from(config.get(key).map(|value| is_true(value)));
+    let flag = |key: &str| Value::from(config.get(key).map(|value| keys::is_true(value)));
     let mut state = Value::object();
     for name in ["id", "name", "domain"].into_iter().chain(KEPT) {
         state.set(name, known(prior.get(name)));
@@ -58,7 +58,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     state.set("boot_priority", config.get(body::PRIORITY).and_then(|number| number.parse::<i64>().ok()));
     state.set("snapshots_schedule", text(body::SCHEDULE));
     state.set("snapshots_expiry", text(body::EXPIRY));
-    state.set("delete_protection", config.get(body::PROTECTION).is_some_and(|value| is_true(value)));
+    state.set("delete_protection", config.get(body::PROTECTION).is_some_and(|value| keys::is_true(value)));
     state.set("cloud_init", cloud_init(config, prior.get("cloud_init")));
     state.set("ephemeral", found.ephemeral);
     state.set("running", !found.is_stopped() && found.status_code != ERROR);
@@ -70,10 +70,6 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
 }
 
 const ERROR: u16 = 112;
-
-fn is_true(value: &str) -> bool {
-    matches!(value.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on")
-}
 
 fn known(value: &Value) -> Value {
     if value.has_unknown() { Value::Null } else { value.clone() }

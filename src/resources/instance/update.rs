@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::body::{Inherited, Model};
 use super::state::{self, Seen};
@@ -16,6 +17,8 @@ use crate::resources::session::Session;
 use crate::resources::{marks, refusal, timeouts};
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How long starting again what was stopped for a change that failed may take: its own time, the call's may be over.
+const BACK: Duration = Duration::from_secs(60);
 
 /// Whether a change takes effect at a start only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     let back = async |error: Error| {
         if stopped_for_it
             && change.model.running
-            && let Err(error) = change.target.start(change.wait).await
+            && let Err(error) = change.target.start(&Wait::within(BACK, CancellationToken::new())).await
         {
             tracing::warn!(instance = %change.target.name, %error, "not started again");
         }
@@ -109,6 +112,7 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
 
 /// Updates an instance in place.
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
+    refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
     let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
     let client = session.client().await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
@@ -123,8 +127,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         false => Inherited::default(),
     };
     let mut private = input.private.clone();
+    let was_static = private.get(super::plan::IPV4) == Some("static");
     target::overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
-    let needs = model.running && model.restart_on_update && !restart::reasons(&input.prior, &input.planned).is_empty();
+    let reasons = restart::reasons(&input.prior, &input.planned, was_static);
+    let needs = model.running && model.restart_on_update && !reasons.is_empty();
     let change = Change {
         target: &target,
         renamed,
@@ -140,10 +146,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             config.insert(marks::FINGERPRINT.to_owned(), fingerprint.clone());
         }
     };
-    let started = Instant::now();
-    let changed = match converge(&change, &mark).await {
-        Ok(()) => settled(&change, &input.planned, started).await,
-        Err(error) => Err(error),
+    // Only what comes after the change may be waited for in vain: a change that was not written is an error.
+    let (waited, changed) = match converge(&change, &mark).await {
+        Ok(()) => (true, settled(&change, &input.planned, Instant::now()).await),
+        Err(error) => (false, Err(error)),
     };
     let owned = read::owned(&private);
     match changed {
@@ -151,7 +157,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             let state = state::state(&up.found, &input.planned, owned, &up.seen);
             Ok(Stored { state, private, warnings: up.warnings })
         }
-        Err(error) if error.is_deadline() && warns(&model) => match new.fetch().await {
+        Err(error) if waited && error.is_deadline() && warns(&model) => match new.fetch().await {
             Ok(Some(found)) => {
                 let mut warnings = Diagnostics::default();
                 warnings.warning(
@@ -181,10 +187,14 @@ async fn settled(change: &Change<'_>, planned: &Value, started: Instant) -> Resu
     Ok(Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() })
 }
 
-/// What stands now, under the new name or the old one, goes into the state.
+/// What stands now, under the old name or the new one, goes into the state.
 async fn partial(failure: Failure, input: &Update, old: &Target<'_>, new: &Target<'_>) -> Failure {
-    for target in [new, old] {
+    for target in [old, new] {
         let Ok(Some(found)) = target.fetch().await else { continue };
+        // Under the new name there may be somebody else's, because of which the rename failed.
+        if !marks::same_incarnation(&found.config, &input.private) {
+            continue;
+        }
         let mut prior = input.prior.clone();
         if target.name == new.name {
             prior.set("name", input.planned.get("name").clone());

@@ -141,6 +141,7 @@ impl Resource<Session> for Profile {
     }
 
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
+        refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
         let model = Model::read(&input.planned)?;
         let client = session.client().await?;
         let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
@@ -170,6 +171,7 @@ impl Resource<Session> for Profile {
     }
 
     async fn delete(&self, session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
+        refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
         let client = session.client().await?;
         let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
         let (domain, name) = names(&prior.state);

@@ -66,13 +66,29 @@ impl Provider for Anklume {
             diagnostics.error(Path::from("addressing"), problem.summary, problem.detail);
             std::mem::take(&mut diagnostics)
         })?;
-        Ok(Session::new(block.into_options(addressing)))
+        let unknown = CONNECTION.into_iter().find(|name| config.get(name).is_unknown());
+        Ok(Session::new(Options { unknown, ..block.into_options(addressing) }))
     }
 
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
         vec![Box::new(domain::Domain), Box::new(instance::Instance), Box::new(profile::Profile)]
     }
 }
+
+/// Without these it is not known which Incus is meant, or which objects there.
+const CONNECTION: [&str; 11] = [
+    "remote",
+    "address",
+    "config_dir",
+    "client_certificate",
+    "client_key",
+    "server_certificate",
+    "server_fingerprint",
+    "token",
+    "accept_remote_certificate",
+    "owner",
+    "nesting_prefix",
+];
 
 /// The provider block as it is configured; what is unknown reads as unset.
 #[derive(Deserialize)]
@@ -118,6 +134,7 @@ impl Block {
             images,
         } = self;
         Options {
+            unknown: None,
             remote: remote::Settings {
                 remote,
                 address,
