@@ -11,6 +11,8 @@ pub(crate) const CASES: &[Case] = &[
     ("drift_is_shown_and_repaired", drift),
     ("a_domain_that_holds_something_is_not_destroyed", holds_something),
     ("force_destroy_takes_what_the_domain_holds", force_destroy),
+    ("another_name_makes_another_domain", renamed),
+    ("a_project_that_is_no_compartment_is_not_imported", no_compartment),
     ("thirty_domains_at_once_have_thirty_subnets", thirty),
     ("a_taken_name_is_refused_with_the_import_block", taken_name),
     ("bad_input_is_refused_when_planning", bad_input),
@@ -83,7 +85,9 @@ fn drift(run: &Workspace) {
     run.apply();
     let bridge = format!("net-{name}");
     let gateway = incus.network(&bridge).unwrap()["config"]["ipv4.address"].clone();
-    let meddle: [&[&str]; 4] = [
+    let meddle: [&[&str]; 6] = [
+        &["profile", "device", "add", "default", "host", "disk", "source=/srv", "path=/host", "--project", &name],
+        &["profile", "set", "default", "security.privileged=true", "--project", &name],
         &["project", "set", &name, "limits.instances=9"],
         &["project", "set", &name, "description=meddled", "--property"],
         &["network", "set", &bridge, "ipv4.nat=false"],
@@ -98,6 +102,43 @@ fn drift(run: &Workspace) {
     assert_eq!(incus.network(&bridge).unwrap()["config"]["ipv4.address"], gateway);
     assert_eq!(incus.project(&name).unwrap()["config"]["limits.instances"], "5");
     run.destroy();
+}
+
+fn renamed(run: &Workspace) {
+    let (before, after, incus) = (run.domain("from"), run.domain("to"), run.incus());
+    // Without a pool in the configuration: what the plan says must be what it says again at apply.
+    let named = |name: &str| {
+        format!(
+            "resource \"anklume_domain\" \"it\" {{\n  name = \"{name}\"\n  subnet_id = {}\n}}\n",
+            run.subnet_id(251)
+        )
+    };
+    run.configure(&named(&before));
+    run.apply();
+    run.configure(&named(&after));
+    run.apply();
+    run.plan_is_empty();
+    assert!(incus.project(&before).is_none() && incus.project(&after).is_some());
+    run.destroy();
+}
+
+fn no_compartment(run: &Workspace) {
+    let (name, incus) = (run.domain("shared"), run.incus());
+    let bridge = format!("net-{name}");
+    incus.run(&["project", "create", &name, "-c", "features.profiles=false", "-q"]);
+    incus.run(&[
+        "network",
+        "create",
+        &bridge,
+        &format!("ipv4.address=10.119.{}.254/24", run.subnet_id(252)),
+        "ipv6.address=none",
+        "-q",
+    ]);
+    run.configure(&domain(&name, ""));
+    let refused = run.fail(&["import", "-input=false", ADDRESS, &name]);
+    assert!(refused.contains("features.profiles"), "{refused}");
+    incus.run(&["network", "delete", &bridge, "-q"]);
+    incus.run(&["project", "delete", &name, "-q"]);
 }
 
 fn holds_something(run: &Workspace) {

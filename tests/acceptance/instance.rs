@@ -11,6 +11,8 @@ pub(crate) const CASES: &[Case] = &[
     ("a_static_address_comes_and_goes_in_place", static_address),
     ("drift_is_shown_and_repaired", drift),
     ("a_stopped_container_is_started_and_a_running_one_stopped", running),
+    ("another_list_of_profiles_restarts_nothing", profiles),
+    ("a_rename_onto_a_stranger_leaves_both_alone", renamed_onto_a_stranger),
     ("a_renamed_container_stays_the_same_object", renamed),
     ("an_ephemeral_container_may_be_destroyed", ephemeral),
     ("a_protected_container_is_not_destroyed", protected),
@@ -183,6 +185,42 @@ fn running(run: &Workspace) {
         assert_eq!(run.attributes(ADDRESS)["status"], expected);
     }
     run.survives_import(ADDRESS, &format!("{domain}/box"));
+    run.destroy();
+}
+
+fn profiles(run: &Workspace) {
+    let (domain, incus) = (run.domain("iprof"), run.incus());
+    run.configure(&container(&domain, ""));
+    run.apply();
+    incus.run(&["profile", "create", "more", "--project", &domain, "-q"]);
+    let pid = || incus.query(&format!("/1.0/instances/box/state?project={domain}"))["pid"].as_i64().unwrap();
+    let before = pid();
+    run.configure(&container(&domain, "  profiles = [\"default\", \"more\"]"));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(pid(), before);
+    run.configure(&container(&domain, ""));
+    run.apply();
+    assert_eq!(pid(), before);
+    incus.run(&["profile", "delete", "more", "--project", &domain, "-q"]);
+    run.destroy();
+}
+
+fn renamed_onto_a_stranger(run: &Workspace) {
+    let (domain, incus) = (run.domain("itaken"), run.incus());
+    let named = |name: &str| {
+        instance(&domain, &format!("  name = \"{name}\"\n  image = \"busybox\"\n  delete_protection = false"))
+    };
+    run.configure(&named("ours"));
+    run.apply();
+    incus.run(&["init", "busybox", "theirs", "--project", &domain, "-q"]);
+    let stranger = incus.instance(&domain, "theirs").unwrap();
+    run.configure(&named("theirs"));
+    run.apply_fails();
+    assert_eq!(run.attributes(ADDRESS)["name"], "ours");
+    assert_eq!(incus.instance(&domain, "theirs").unwrap()["config"], stranger["config"]);
+    assert_eq!(incus.instance(&domain, "ours").unwrap()["status"], "Running");
+    incus.run(&["delete", "theirs", "--project", &domain]);
     run.destroy();
 }
 

@@ -1,6 +1,6 @@
 //! A domain as three Incus objects: project, bridge, and the project's `default` profile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -89,15 +89,16 @@ impl Domain {
         before != (network.description.clone(), network.config.clone())
     }
 
-    /// Writes `eth0` and `root` into the `default` profile; returns whether anything changed.
+    /// Makes `eth0` and `root` all that the `default` profile holds; returns whether anything changed.
     pub(super) fn apply_profile(&self, profile: &mut Profile, pool: &str, filtering: Filtering) -> bool {
-        let before = profile.devices.clone();
+        let before = (profile.devices.clone(), profile.config.clone());
         let size = profile.devices.get("root").and_then(|root| root.get("size")).cloned();
-        profile.devices.extend(self.devices(pool, filtering));
+        profile.devices = self.devices(pool, filtering);
+        profile.config.retain(|key, _| marks::is_hidden(key));
         if let (Some(root), Some(size)) = (profile.devices.get_mut("root"), size) {
             root.insert("size".to_owned(), size);
         }
-        before != profile.devices
+        before != (profile.devices.clone(), profile.config.clone())
     }
 
     fn devices(&self, pool: &str, filtering: Filtering) -> Devices {
@@ -115,6 +116,9 @@ impl Domain {
     }
 }
 
+/// Keys of a NIC that `nic_filtering` sets.
+const FILTERS: [&str; 3] = ["security.mac_filtering", "security.ipv4_filtering", "security.ipv6_filtering"];
+
 fn device(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -124,19 +128,26 @@ fn bare_devices(bridge: &str) -> Devices {
     [("eth0".to_owned(), eth0), ("root".to_owned(), device(&[("type", "disk"), ("path", "/")]))].into()
 }
 
-/// Which devices of a `default` profile are not as a domain has them.
-pub(super) fn changed_devices(bridge: &str, profile: &Profile) -> Vec<&'static str> {
-    let shape = |device: &BTreeMap<String, String>| {
+/// Which devices of a `default` profile are not as a domain has them, those that it should not have included; and
+/// `config` where it has keys.
+pub(super) fn changed(bridge: &str, profile: &Profile) -> Vec<String> {
+    let shape = |name: &str, device: &BTreeMap<String, String>| {
         let mut shape = device.clone();
         // Shown by `storage_pool` and `nic_filtering`; a root size is the operator's.
-        shape.retain(|key, _| !matches!(key.as_str(), "pool" | "size") && !key.starts_with("security."));
+        shape.retain(|key, _| match name {
+            "eth0" => !FILTERS.contains(&key.as_str()),
+            _ => !matches!(key.as_str(), "pool" | "size"),
+        });
         shape
     };
     let wanted = bare_devices(bridge);
-    ["eth0", "root"]
-        .into_iter()
-        .filter(|name| profile.devices.get(*name).map(shape) != wanted.get(*name).cloned())
-        .collect()
+    let names: BTreeSet<&String> = wanted.keys().chain(profile.devices.keys()).collect();
+    let differs = |name: &str| profile.devices.get(name).map(|device| shape(name, device)) != wanted.get(name).cloned();
+    let mut changed: Vec<String> = names.into_iter().filter(|name| differs(name)).cloned().collect();
+    if profile.config.keys().any(|key| !marks::is_hidden(key)) {
+        changed.push("config".to_owned());
+    }
+    changed
 }
 
 /// Whether instances can start with IPv6 filtering: it needs `br_netfilter` on the Incus host.
@@ -208,8 +219,13 @@ mod tests {
     fn a_changed_device_of_the_profile_is_named() {
         let mut profile = Profile::default();
         domain().apply_profile(&mut profile, "default", Filtering::WithoutIpv6);
-        assert!(changed_devices("net-pro", &profile).is_empty());
+        assert!(changed("net-pro", &profile).is_empty());
         profile.devices.get_mut("eth0").unwrap().insert("network".into(), "net-other".into());
-        assert_eq!(changed_devices("net-pro", &profile), ["eth0"]);
+        assert_eq!(changed("net-pro", &profile), ["eth0"]);
+        profile.devices.insert("host".into(), device(&[("type", "disk"), ("source", "/")]));
+        profile.config.insert("security.privileged".into(), "true".into());
+        assert_eq!(changed("net-pro", &profile), ["eth0", "host", "config"]);
+        domain().apply_profile(&mut profile, "default", Filtering::WithoutIpv6);
+        assert!(changed("net-pro", &profile).is_empty());
     }
 }

@@ -22,7 +22,7 @@ use crate::plugin::{
     Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Resource, Schema, Stored, Update, Value,
 };
 
-pub use self::subnet::Addressing;
+pub use self::subnet::{Addressing, Trust};
 
 const KIND: &str = "anklume_domain";
 const LIMIT: Duration = Duration::from_secs(300);

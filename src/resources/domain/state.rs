@@ -156,7 +156,7 @@ fn profile_state(state: &mut Value, profile: &Profile) {
         state.set("storage_pool", pool);
     }
     let bridge = state.get("bridge").as_str().unwrap_or_default().to_owned();
-    let changed = body::changed_devices(&bridge, profile);
+    let changed = body::changed(&bridge, profile);
     state.set(
         "profile",
         if changed.is_empty() { "default".to_owned() } else { format!("default (changed: {})", changed.join(", ")) },

@@ -136,10 +136,11 @@ impl Subnet {
         if net.addr() != net.network() {
             return Err(problem(format!("\"{text}\" has host bits. Write \"{}\".", net.trunc())));
         }
-        if !(net.network().is_private() || net.network().octets()[0] == 100) {
+        let subnet = Self::of(net.network());
+        if !subnet.is_private() {
             return Err(problem(format!("\"{text}\" is not a private network (RFC 1918, RFC 6598). Use one that is.")));
         }
-        Ok(Self::of(net.network()))
+        Ok(subnet)
     }
 
     /// The /24 around a bridge's `ipv4.address` (`10.120.3.254/24`); `None` for anything but a /24.
@@ -147,6 +148,13 @@ impl Subnet {
     pub fn of_bridge(address: &str) -> Option<Self> {
         let net: Ipv4Net = address.parse().ok()?;
         (net.prefix_len() == 24).then(|| Self::of(net.addr()))
+    }
+
+    /// Whether it lies in a private network: RFC 1918, or RFC 6598's 100.64.0.0/10.
+    #[must_use]
+    pub fn is_private(self) -> bool {
+        let [first, second, _] = self.0;
+        self.host(0).is_private() || (first == 100 && (64..128).contains(&second))
     }
 
     fn of(address: Ipv4Addr) -> Self {
@@ -250,6 +258,15 @@ mod tests {
         assert_eq!(free(&["10.110.0.0/24", "10.110.1.128/25", "10.110.3.0/24"]).as_deref(), Some("10.110.2.0/24"));
         assert_eq!(free(&["10.110.0.0/16"]), None);
         assert_eq!(free(&["10.110.0.0/17"]).as_deref(), Some("10.110.128.0/24"));
+    }
+
+    #[test]
+    fn only_private_networks_are_private() {
+        for (text, private) in
+            [("10.0.0.0/24", true), ("100.64.0.0/24", true), ("100.128.0.0/24", false), ("172.32.0.0/24", false)]
+        {
+            assert_eq!(Subnet::parse(text).is_ok(), private, "{text}");
+        }
     }
 
     #[test]

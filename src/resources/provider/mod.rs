@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::domain::Addressing;
+use super::domain::{Addressing, Trust};
 use super::session::{ImageServer, Options, Session};
 use super::{domain, instance, profile};
 use crate::incus::remote;
@@ -180,10 +180,23 @@ fn addressing(block: &Value) -> Result<Addressing, Problem> {
             .ok_or_else(|| Problem::new("Invalid octet", format!("`addressing.{name}` is not between 0 and 255."))),
     };
     let defaults = Addressing::default();
-    Ok(Addressing {
+    let addressing = Addressing {
         base_octet: octet("base_octet", defaults.base_octet)?,
         zone_base: octet("zone_base", defaults.zone_base)?,
-    })
+    };
+    for trust in [Trust::Admin, Trust::Disposable] {
+        let first = addressing.subnet(trust, 0)?;
+        if !first.is_private() {
+            return Err(Problem::new(
+                "Addresses outside of the private networks",
+                format!(
+                    "The zone \"{}\" would begin at {first}, which is not private (RFC 1918, RFC 6598). Use `base_octet = 10`.",
+                    trust.as_str()
+                ),
+            ));
+        }
+    }
+    Ok(addressing)
 }
 
 fn nesting_prefix(value: &Value) -> Result<(), Problem> {
