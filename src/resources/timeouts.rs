@@ -18,7 +18,6 @@ pub fn attribute() -> Attribute {
         "timeouts",
         vec![
             step("create", "How long a create may take, the download of an image included."),
-            step("read", "How long a refresh may take."),
             step("update", "How long an update may take."),
             step("delete", "How long a destroy may take."),
         ],

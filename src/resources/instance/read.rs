@@ -98,7 +98,7 @@ fn kept(found: &Instance, domain: &str, name: &str) -> Value {
     prior.set("domain", domain);
     prior.set("name", name);
     prior.set("wait", object("wait", &["boot_timeout", "addresses", "addresses_timeout", "on_failure"]));
-    prior.set("timeouts", object("timeouts", &["create", "read", "update", "delete"]));
+    prior.set("timeouts", object("timeouts", &["create", "update", "delete"]));
     prior.set("stop_timeout", stored("stop_timeout").unwrap_or("30s"));
     prior.set("restart_on_update", stored("restart_on_update") != Some("false"));
     prior

@@ -124,11 +124,12 @@ impl Resource<Session> for Profile {
             Err(error) if error.is_not_found() => return Err(no_domain(&model.domain, &error).into()),
             Err(error) => return Err(failed("create", &model.name, &model.domain, &error).into()),
         }
-        let stored = self
-            .stored(client, &project, &input.planned, private)
-            .await
-            .map_err(|error| failed("read", &model.name, &model.domain, &error))?;
-        Ok(Stored { warnings, ..stored })
+        match self.stored(client, &project, &input.planned, private.clone()).await {
+            Ok(stored) => Ok(Stored { warnings, ..stored }),
+            // It exists: without a state it could not be destroyed.
+            Err(error) => Err(Failure::from(failed("read", &model.name, &model.domain, &error))
+                .with_partial(Stored::new(input.planned, private))),
+        }
     }
 
     async fn read(&self, session: &Session, _call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
