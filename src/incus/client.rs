@@ -181,6 +181,19 @@ impl Client {
         Ok(Fetched { value, etag: raw.etag })
     }
 
+    /// [`Client::get`] of an object that may be gone: `None` then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`], but for [`Error::is_not_found`].
+    pub async fn find<T: DeserializeOwned>(&self, request: Request) -> Result<Option<T>, Error> {
+        match self.get(request).await {
+            Ok(found) => Ok(Some(found.value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads a list, each item as JSON text.
     pub(crate) async fn list(&self, request: &Request) -> Result<Vec<Box<RawValue>>, Error> {
         let raw = self.exchange(request, &self.read_wait()).await?;

@@ -267,24 +267,16 @@ impl Client {
         collection: Collection,
     ) -> Result<Option<T>, Error> {
         let list = match self.shared().way(self, &collection, Wanted::Object(name)) {
-            Way::Alone(_reading) => return self.alone(object).await,
+            Way::Alone(_reading) => return self.find(object).await,
             Way::Ready(list) => list,
             Way::Join(pending) => match pending.await {
                 Ok(list) => list,
                 Err(error) if error.is_connection() || error.is_stopped() => return Err(error),
                 // A client that may read the object may still not list it.
-                Err(_) => return self.alone(object).await,
+                Err(_) => return self.find(object).await,
             },
         };
         list.items.iter().find(|(key, _)| key == name).map(|(_, item)| parse(&collection, item)).transpose()
-    }
-
-    async fn alone<T: DeserializeOwned>(&self, object: Request) -> Result<Option<T>, Error> {
-        match self.get(object).await {
-            Ok(fetched) => Ok(Some(fetched.value)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// All of a collection.

@@ -2,7 +2,7 @@
 
 use super::body::{Domain, Filtering};
 use super::neighbours;
-use super::state::{Pieces, found};
+use super::state::Pieces;
 use super::subnet::{self, Subnet, Taken};
 use super::{KIND, LIMIT, failed};
 use crate::incus::{
@@ -239,7 +239,7 @@ impl Maker<'_> {
 
     /// The bridge as it is, `None` where it is missing.
     pub(super) async fn bridge_there(&self) -> Result<Option<Network>, incus::Error> {
-        found(self.client, network::get(&self.domain.bridge)).await
+        self.client.find(network::get(&self.domain.bridge)).await
     }
 }
 

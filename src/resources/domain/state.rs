@@ -1,14 +1,10 @@
 //! A domain as Incus has it, read as the state of its resource.
 
-use serde::de::DeserializeOwned;
-
 use super::body;
 use super::plan::{POOL, SUBNET};
 use super::schema::{NETWORK_KEYS, PROJECT_KEYS};
 use super::subnet::{Subnet, Trust};
-use crate::incus::{
-    self, Client, Request, network, network::Network, profile, profile::Profile, project, project::Project,
-};
+use crate::incus::{self, Client, network, network::Network, profile, profile::Profile, project, project::Project};
 use crate::plugin::{Diagnostic, Path, Private, Value};
 use crate::resources::session::Session;
 use crate::resources::{keys, marks};
@@ -37,9 +33,9 @@ impl Pieces {
     pub(super) async fn fetch(client: &Client, session: &Session, domain: &str) -> Result<Self, incus::Error> {
         let (name, bridge) = (session.project(domain), session.bridge(domain));
         let (project, network, profile) = tokio::join!(
-            found(client, project::get(&name)),
-            found(client, network::get(&bridge)),
-            found(client, profile::get(&name, "default"))
+            client.find(project::get(&name)),
+            client.find(network::get(&bridge)),
+            client.find(profile::get(&name, "default"))
         );
         Ok(Self { project: project?, network: network?, profile: profile? })
     }
@@ -106,14 +102,6 @@ impl Pieces {
             }
         }
         private
-    }
-}
-
-pub(super) async fn found<T: DeserializeOwned>(client: &Client, request: Request) -> Result<Option<T>, incus::Error> {
-    match client.get::<T>(request).await {
-        Ok(found) => Ok(Some(found.value)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

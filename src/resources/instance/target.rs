@@ -27,11 +27,7 @@ impl<'c> Target<'c> {
 
     /// A GET of its own; `None` when it is gone.
     pub(super) async fn fetch(&self) -> Result<Option<Instance>, Error> {
-        match self.client.get::<Instance>(instance::get(&self.project, &self.name)).await {
-            Ok(found) => Ok(Some(found.value)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.client.find(instance::get(&self.project, &self.name)).await
     }
 
     /// The devices of `profiles`, read through the shared list. Nothing is asked where nothing is overridden.

@@ -96,7 +96,8 @@ impl Resource<Session> for Profile {
         match client.run(profile::create(&project, &body), &wait).await {
             Ok(_) => {}
             Err(error) if error.is_already_exists() || error.may_have_been_sent() => {
-                let found: profile::Profile = fetch(client, &project, &model.name)
+                let found: profile::Profile = client
+                    .find(profile::get(&project, &model.name))
                     .await
                     .and_then(|found| found.ok_or(error))
                     .map_err(|error| failed("create", &model.name, &model.domain, &error))?;
@@ -178,7 +179,11 @@ impl Resource<Session> for Profile {
         let (domain, name) = names(&prior.state);
         let project = session.project(domain);
         let failure = |error: &incus::Error| failed("delete", name, domain, error);
-        let Some(found) = fetch(client, &project, name).await.map_err(|error| failure(&error))? else { return Ok(()) };
+        let Some(found) =
+            client.find::<profile::Profile>(profile::get(&project, name)).await.map_err(|error| failure(&error))?
+        else {
+            return Ok(());
+        };
         if !marks::same_incarnation(&found.config, &prior.private) {
             return Ok(());
         }
@@ -204,7 +209,8 @@ impl Resource<Session> for Profile {
             .into());
         };
         let client = session.client().await?;
-        let found = fetch(client, &session.project(domain), name)
+        let found = client
+            .find::<profile::Profile>(profile::get(&session.project(domain), name))
             .await
             .map_err(|error| failed("import", name, domain, &error))?;
         let Some(found) = found else {
@@ -251,14 +257,6 @@ fn private(session: &Session, incarnation: &str) -> Private {
 fn keys_of_rename(config: &mut incus::Config, fingerprint: Option<&str>) {
     if let Some(fingerprint) = fingerprint {
         config.insert(marks::FINGERPRINT.to_owned(), fingerprint.to_owned());
-    }
-}
-
-async fn fetch(client: &Client, project: &str, name: &str) -> Result<Option<profile::Profile>, incus::Error> {
-    match client.get::<profile::Profile>(profile::get(project, name)).await {
-        Ok(found) => Ok(Some(found.value)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
