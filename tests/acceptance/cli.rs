@@ -120,6 +120,11 @@ impl Workspace {
         self.lab.socket()
     }
 
+    /// Where this run's Incus answers over HTTPS.
+    pub(crate) fn address(&self) -> &'static str {
+        self.lab.address()
+    }
+
     /// Sets a variable of the client's environment from now on.
     pub(crate) fn set(&self, name: &str, value: &str) {
         self.environment.borrow_mut().push((name.to_owned(), value.to_owned()));

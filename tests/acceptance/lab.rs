@@ -1,4 +1,4 @@
-//! The private Incus of one test run: found or brought up, looked over and ended.
+//! The Incus of one test run: found or brought up, looked over and ended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,53 @@ use std::process::Command;
 
 use crate::incus::Incus;
 
-const PREFIX: &str = "anklume-acceptance-";
+/// Which Incus a run is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A daemon on this machine, for containers, reached by its socket.
+    Private,
+    /// A machine of its own that has virtual machines, reached over HTTPS; the Debian suite that its Incus comes from.
+    Machine(String),
+}
+
+impl Kind {
+    /// The machine with the Incus of the suite in `ANKLUME_VM`, else the private daemon.
+    pub(crate) fn asked() -> Self {
+        std::env::var("ANKLUME_VM").map_or(Self::Private, Self::Machine)
+    }
+
+    fn script(&self, verb: &str, dir: &Path) -> Result<String, String> {
+        let (name, suite) = match self {
+            Self::Private => ("incus.sh", None),
+            Self::Machine(suite) => ("vm.sh", Some(suite).filter(|_| verb == "up")),
+        };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name);
+        let output = Command::new(&script)
+            .arg(verb)
+            .arg(dir)
+            .args(suite)
+            .output()
+            .map_err(|error| format!("{}: {error}", script.display()))?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(format!("{name} {verb}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        }
+    }
+
+    /// What the directories of its runs begin with; their process id follows.
+    fn prefix(&self) -> &'static str {
+        match self {
+            Self::Private => "anklume-acceptance-",
+            Self::Machine(_) => "anklume-machine-",
+        }
+    }
+}
 
 /// Where the clients, the provider and the `incus` command run.
 #[derive(Debug)]
 pub(crate) struct Lab {
+    kind: Kind,
     dir: PathBuf,
     namespace: String,
     owned: Owned,
@@ -24,34 +66,24 @@ enum Owned {
     ByTheCaller,
 }
 
-fn script(verb: &str, dir: &Path) -> Result<String, String> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/incus.sh");
-    let output = Command::new(script).arg(verb).arg(dir).output().map_err(|error| format!("{script}: {error}"))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(format!("{script} {verb}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-    }
-}
-
 impl Lab {
     /// The Incus in the directory that `ANKLUME_LAB` names, else a new one.
     ///
     /// # Errors
     ///
     /// Why there is none: no root, no Incus installed, a daemon that does not start.
-    pub(crate) fn find() -> Result<Self, String> {
+    pub(crate) fn find(kind: Kind) -> Result<Self, String> {
         if let Some(dir) = std::env::var_os("ANKLUME_LAB").map(PathBuf::from) {
-            let namespace = script("namespace", &dir)?.trim().to_owned();
-            return Ok(Self { dir, namespace, owned: Owned::ByTheCaller });
+            let namespace = kind.script("namespace", &dir)?.trim().to_owned();
+            return Ok(Self { kind, dir, namespace, owned: Owned::ByTheCaller });
         }
-        end_abandoned();
-        let dir = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
-        match script("up", &dir).and_then(|_| script("namespace", &dir)) {
-            Ok(namespace) => Ok(Self { dir, namespace: namespace.trim().to_owned(), owned: Owned::ByThisRun }),
+        end_abandoned(&kind);
+        let dir = std::env::temp_dir().join(format!("{}{}", kind.prefix(), std::process::id()));
+        match kind.script("up", &dir).and_then(|_| kind.script("namespace", &dir)) {
+            Ok(namespace) => Ok(Self { kind, dir, namespace: namespace.trim().to_owned(), owned: Owned::ByThisRun }),
             Err(reason) => {
                 // The first reason is the one to tell; what `down` finds is swept by the next run.
-                let _ = script("down", &dir);
+                let _ = kind.script("down", &dir);
                 Err(reason)
             }
         }
@@ -81,11 +113,20 @@ impl Lab {
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program);
-        command.env("INCUS_DIR", self.dir.join("incus")).env("INCUS_CONF", self.dir.join("conf"));
+        command.env("INCUS_CONF", self.dir.join("conf"));
+        match self.kind {
+            Kind::Private => command.env("INCUS_DIR", self.dir.join("incus")),
+            Kind::Machine(_) => command.env_remove("INCUS_DIR"),
+        };
         for foreign in ["INCUS_REMOTE", "INCUS_ADDR", "INCUS_SOCKET", "INCUS_TOKEN", "INCUS_PROJECT"] {
             command.env_remove(foreign);
         }
         command
+    }
+
+    /// Where its API answers over HTTPS, from within.
+    pub(crate) fn address(&self) -> &'static str {
+        "https://127.0.0.1:8443"
     }
 
     /// The version that the daemon reports.
@@ -127,17 +168,17 @@ impl Lab {
             println!("the Incus stays in {}", self.dir.display());
             return Ok(());
         }
-        script("down", &self.dir).map(drop)
+        self.kind.script("down", &self.dir).map(drop)
     }
 }
 
 /// Ends what runs that were killed have left.
-fn end_abandoned() {
+fn end_abandoned(kind: &Kind) {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let pid = name.to_str().and_then(|name| name.strip_prefix(kind.prefix()));
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
-            && let Err(reason) = script("down", &entry.path())
+            && let Err(reason) = kind.script("down", &entry.path())
         {
             println!("{reason}");
         }

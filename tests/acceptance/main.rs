@@ -1,7 +1,7 @@
 //! Acceptance: the provider as its users run it, with real clients on a real Incus.
 //!
 //! One private Incus serves the whole run (`tests/lab/incus.sh`); tests share it, in parallel, by using domains of their
-//! own. Where it cannot be had, that is a failure under `CI=true` and said loudly elsewhere.
+//! own. With `ANKLUME_VM=SUITE` it is a machine of its own with virtual machines (`tests/lab/vm.sh`), and their cases run. Where it cannot be had, that is a failure under `CI=true` and said loudly elsewhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod cli;
@@ -16,12 +16,13 @@ mod lab;
 mod offline;
 mod profile;
 mod protection;
+mod vm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use cli::{Client, Workspace};
-use lab::Lab;
+use lab::{Kind, Lab};
 use libtest_mimic::{Arguments, Trial};
 
 /// A test of one noun or story: its name, a true sentence, and what shows it.
@@ -29,7 +30,9 @@ type Case = (&'static str, fn(&Workspace));
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let nouns = [
+    let kind = Kind::asked();
+    let all = [
+        ("vm", vm::CASES),
         ("domain", domain::CASES),
         ("profile", profile::CASES),
         ("instance", instance::CASES),
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         ("examples", examples::CASES),
         ("offline", offline::CASES),
     ];
+    let (of_machines, of_containers) = all.split_at(1);
+    let nouns = if kind == Kind::Private { of_containers } else { of_machines };
     if arguments.list {
         let trials = nouns.iter().flat_map(|(noun, cases)| cases.iter().map(move |case| (noun, case.0)));
         return libtest_mimic::run(
@@ -47,21 +52,24 @@ fn main() -> ExitCode {
         )
         .exit_code();
     }
-    let (lab, clients) = match Lab::find().and_then(|lab| Client::all().map(|clients| (Arc::new(lab), clients))) {
-        Ok(ready) => ready,
-        Err(reason) => {
-            println!("\nacceptance: NOT RUN: {reason}\n");
-            return if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
+    let (lab, clients) =
+        match Client::all().and_then(|clients| Lab::find(kind.clone()).map(|lab| (Arc::new(lab), clients))) {
+            Ok(ready) => ready,
+            Err(reason) => {
+                println!("\nacceptance: NOT RUN: {reason}\n");
+                return if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+                    ExitCode::FAILURE
+                } else {
+                    ExitCode::SUCCESS
+                };
+            }
+        };
 
+    // A machine takes a minute and more to boot: the first client shows it.
+    let clients = if kind == Kind::Private { &clients[..] } else { &clients[..1] };
     let mut trials = Vec::new();
     for client in clients.iter().cloned().map(Arc::new) {
-        for (noun, cases) in nouns {
+        for &(noun, cases) in nouns {
             for &(sentence, body) in cases {
                 let (lab, client) = (Arc::clone(&lab), Arc::clone(&client));
                 trials.push(Trial::test(format!("{noun}::{sentence} ({})", client.name), move || {
@@ -73,7 +81,7 @@ fn main() -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
 
-    println!("acceptance ran on Incus {} with {}", lab.server_version(), names(&clients));
+    println!("acceptance ran on Incus {} with {}", lab.server_version(), names(clients));
     let left = lab.leftovers();
     for thing in &left {
         println!("left behind: {thing}");

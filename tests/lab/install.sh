@@ -1,13 +1,23 @@
 #!/usr/bin/env bash
 # Installs from Debian what the tests and the demo need and this machine lacks: Incus (from backports where the release
 # has none) and a few small packages. Does nothing where all is there. Root, Debian 12 or later.
-#   install.sh [--check]     with --check: only says what is missing, and fails if something is
+#   install.sh [--vm] [--check]   with --vm: what tests/lab/vm.sh needs; with --check: only says what is missing, and fails if something is
 set -euo pipefail
-say() { echo "install.sh: $*" >&2; }
+. "$(dirname "${BASH_SOURCE[0]}")/tools.sh"
 
 declare -A package_of=([nft]=nftables [ip]=iproute2 [dnsmasq]=dnsmasq-base [busybox]=busybox-static [setfattr]=attr [lxcfs]=lxcfs
     [unsquashfs]=squashfs-tools [iptables]=iptables [incus]=incus [jq]=jq [make]=make)
-missing=()
+vm=()
+if [[ ${1:-} == --vm ]]; then
+    shift
+    package_of=([ip]=iproute2 [mmdebstrap]=mmdebstrap [qemu-system-x86_64]=qemu-system-x86 [qemu-img]=qemu-utils [syslinux]=syslinux [mcopy]=mtools
+        [mkfs.vfat]=dosfstools [sfdisk]=fdisk [mke2fs]=e2fsprogs [cpio]=cpio [xz]=xz-utils [zstd]=zstd [ssh]=openssh-client [busybox]=busybox-static
+        [incus]=incus [jq]=jq)
+    for file in /usr/share/seabios/bios-256k.bin:seabios /usr/lib/syslinux/mbr/mbr.bin:syslinux-common; do
+        [[ -e ${file%:*} ]] || vm+=("${file#*:}")
+    done
+fi
+missing=(${vm[@]+"${vm[@]}"})
 for program in "${!package_of[@]}"; do type -P "$program" >/dev/null || missing+=("${package_of[$program]}"); done
 # A busybox that is linked to libraries is of no use inside a container.
 if type -P busybox >/dev/null && ! busybox --list | grep -qx udhcpc; then missing+=(busybox-static); fi
@@ -22,9 +32,7 @@ apt-get update -q >&2
 target=()
 if [[ " ${missing[*]} " == *" incus "* ]] && ! apt-cache policy incus | grep -q 'Candidate: [0-9]'; then
     # The mirror that this machine already uses, with the backports suite.
-    uri=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null |
-        awk -v suite="$VERSION_CODENAME" '/^URIs:/ {uri = $2} /^Suites:/ {for (i = 2; i <= NF; i++) if ($i == suite) {print uri; exit}}
-            /^deb / {for (i = 2; i <= NF; i++) if ($i ~ /:\//) u = $i; for (i = 2; i <= NF; i++) if ($i == suite) {print u; exit}}')
+    uri=$(mirror "$VERSION_CODENAME")
     [[ -n $uri ]] || { say "no Debian source for $VERSION_CODENAME is configured; add ${VERSION_CODENAME}-backports by hand"; exit 1; }
     cat >"/etc/apt/sources.list.d/$VERSION_CODENAME-backports.sources" <<EOF
 Types: deb

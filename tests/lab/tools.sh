@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/anklume-test
 cargo_deny_version=0.19.0
 
-say() { echo "tools: $*" >&2; }
+say() { echo "$(basename "$0"): $*" >&2; }
 
 # key FILE... : the first 16 hex digits of the recipe's hash
 key() { cat "$@" | sha256sum | cut -c1-16; }
@@ -31,6 +31,13 @@ once() {
             exit 1
         fi
     ) 9>"$target.lock"
+}
+
+# mirror SUITE : the Debian mirror that this machine's own sources name for it, nothing if there is none
+mirror() {
+    cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null |
+        awk -v suite="$1" '/^URIs:/ {uri = $2} /^Suites:/ {for (i = 2; i <= NF; i++) if ($i == suite) {print uri; exit}}
+            /^deb / {for (i = 2; i <= NF; i++) if ($i ~ /:\//) u = $i; for (i = 2; i <= NF; i++) if ($i == suite) {print u; exit}}'
 }
 
 build_go() {
@@ -74,6 +81,8 @@ client() {
     esac
 }
 
+# Sourced, it gives its functions alone.
+[[ ${BASH_SOURCE[0]} == "$0" ]] || return 0
 case ${1:-} in
     tofu | tfplugindocs | cargo-deny | client) "$@" ;;
     *) sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
