@@ -35,7 +35,7 @@ once() {
 
 # mirror SUITE : the Debian mirror that this machine's own sources name for it, nothing if there is none
 mirror() {
-    cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null |
+    { cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null || true; } |
         awk -v suite="$1" '/^URIs:/ {uri = $2} /^Suites:/ {for (i = 2; i <= NF; i++) if ($i == suite) {print uri; exit}}
             /^deb / {for (i = 2; i <= NF; i++) if ($i ~ /:\//) u = $i; for (i = 2; i <= NF; i++) if ($i == suite) {print u; exit}}'
 }

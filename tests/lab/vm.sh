@@ -36,7 +36,7 @@ kept() {
 inside() { ip netns exec "$ns" "$@"; }
 
 lab() {
-    inside ssh -i "$dir/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=2 \
+    inside ssh -i "$dir/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=20 \
         -o ControlMaster=auto -o ControlPersist=600 -o ControlPath="$dir/ssh" root@127.0.0.1 "$@"
 }
 
@@ -52,7 +52,7 @@ machine() {
     ip netns add "$ns"
     ip -n "$ns" link set lo up
     inside setsid qemu-system-x86_64 -machine q35 "${cpu[@]}" -smp 2 -m 6144 -vga none -nodefaults \
-        -kernel "$kept/vmlinuz" -initrd "$kept/initrd" -append 'root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 apparmor=0' \
+        -kernel "$kept/vmlinuz" -initrd "$kept/initrd" -append 'root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 apparmor=0 net.ifnames=0 lab.address=10.0.2.15/24' \
         -drive "file=$system,if=virtio,format=qcow2,cache=unsafe" -drive "file=$pool,if=virtio,format=qcow2,cache=unsafe" \
         -netdev user,id=n0,hostfwd=tcp:127.0.0.1:22-:22,hostfwd=tcp:127.0.0.1:8443-:8443 -device virtio-net-pci,netdev=n0,romfile= \
         -device virtio-rng-pci -display none -serial "file:$dir/console.log" -monitor tcp:127.0.0.1:4444,server=on,wait=off "$@" \
@@ -88,14 +88,14 @@ assemble() {
     "$here/vm/images.sh" "$out/outer/root/images" "$suite" "$uri" "$out/outer"
     cp "$("$here/image.sh")" "$out/outer/root/images/busybox.tar.gz"
     cp "$out"/outer/boot/vmlinuz-* "$out/vmlinuz"
-    "$here/vm/initramfs.sh" "$out/initrd" "$out/outer" virtio_pci virtio_blk crc32c_generic ext4
+    "$here/vm/initramfs.sh" "$out/initrd" "$out/outer" virtio_pci virtio_blk virtio_net crc32c_generic ext4
     truncate -s 6G "$out/system.raw"
     mke2fs -q -t ext4 -m 0 -d "$out/outer" "$out/system.raw"
     qemu-img convert -O qcow2 "$out/system.raw" "$out/system.qcow2"
     rm -rf "$out/outer" "$out/system.raw"
     qemu-img create -q -f qcow2 "$out/pool.qcow2" 40G
     machine "$out" "$out/system.qcow2" "$out/pool.qcow2"
-    reachable 300
+    reachable 600
     lab 'test -e /dev/kvm && test -e /dev/vhost-vsock'
     lab 'incus admin waitready --timeout 300 && incus admin init --preseed' <<'PRESEED'
 config: {core.https_address: ":8443"}
@@ -128,12 +128,12 @@ PRESEED
 
 build() {
     local suite=$1 target
-    "$here/install.sh" --vm
-    "$here/image.sh" >/dev/null
+    "$here/install.sh" --vm >&2 || return 1
+    "$here/image.sh" >/dev/null || return 1
     target=$(kept "$suite")
     if [[ ! -d $target ]]; then
         say "building the lab of $suite ($accel), once; log: $target.log"
-        once "$target" "$here/vm.sh" assemble "$suite"
+        once "$target" "$here/vm.sh" assemble "$suite" || return 1
     fi
     echo "$target"
 }
@@ -143,8 +143,7 @@ up() {
     place "$1"
     [[ $(id -u) == 0 ]] || { say "the lab needs root"; exit 1; }
     if [[ -e $dir/pid ]] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; then say "$dir is up already"; return; fi
-    target=$(build "$suite" | tail -n1)
-    [[ -n $target ]]
+    target=$(build "$suite")
     mkdir -p "$dir"
     cp -r "$target/conf" "$target/key" "$dir/"
     local disk

@@ -19,11 +19,10 @@ rm -rf "$tree"/dev/* "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/*
 echo lab >"$tree/etc/hostname"
 printf '/dev/vda / ext4 defaults 0 0\n' >"$tree/etc/fstab"
 install -D -m 600 "$key" "$tree/root/.ssh/authorized_keys"
-printf '[Match]\nName=en*\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n' >"$tree/etc/systemd/network/10-en.network"
 rm -f "$tree/etc/resolv.conf"
 printf 'vhost_vsock\n' >"$tree/etc/modules-load.d/lab.conf"
 # What Incus takes where `security.csm` asks for a BIOS.
 ln -sf /usr/share/seabios/bios-256k.bin "$tree/usr/share/OVMF/seabios.bin"
-chroot "$tree" systemctl -q enable systemd-networkd ssh
-chroot "$tree" systemctl -q mask systemd-networkd-wait-online ldconfig systemd-timesyncd apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap \
+chroot "$tree" systemctl -q enable ssh
+chroot "$tree" systemctl -q mask systemd-networkd systemd-networkd.socket systemd-networkd-wait-online ldconfig systemd-timesyncd apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap \
     dpkg-db-backup.timer fstrim.timer man-db.timer serial-getty@ttyS0 getty@tty1 apparmor
