@@ -51,12 +51,13 @@ machine() {
     local kept=$1 system=$2 pool=$3; shift 3
     ip netns add "$ns"
     ip -n "$ns" link set lo up
-    inside setsid qemu-system-x86_64 -machine q35 "${cpu[@]}" -smp 2 -m 6144 -vga none -nodefaults \
+    # `exec`: the pid is QEMU's own.
+    (exec ip netns exec "$ns" setsid qemu-system-x86_64 -machine q35 "${cpu[@]}" -smp 2 -m 6144 -vga none -nodefaults \
         -kernel "$kept/vmlinuz" -initrd "$kept/initrd" -append 'root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 apparmor=0 net.ifnames=0 lab.address=10.0.2.15/24' \
         -drive "file=$system,if=virtio,format=qcow2,cache=unsafe" -drive "file=$pool,if=virtio,format=qcow2,cache=unsafe" \
         -netdev user,id=n0,hostfwd=tcp:127.0.0.1:22-:22,hostfwd=tcp:127.0.0.1:8443-:8443 -device virtio-net-pci,netdev=n0,romfile= \
         -device virtio-rng-pci -display none -serial "file:$dir/console.log" -monitor tcp:127.0.0.1:4444,server=on,wait=off "$@" \
-        </dev/null >"$dir/qemu.log" 2>&1 &
+        </dev/null >"$dir/qemu.log" 2>&1) &
     echo $! >"$dir/pid"
 }
 
@@ -91,12 +92,12 @@ assemble() {
     "$here/vm/initramfs.sh" "$out/initrd" "$out/outer" virtio_pci virtio_blk virtio_net crc32c_generic ext4
     truncate -s 6G "$out/system.raw"
     mke2fs -q -t ext4 -m 0 -d "$out/outer" "$out/system.raw"
-    qemu-img convert -O qcow2 "$out/system.raw" "$out/system.qcow2"
-    rm -rf "$out/outer" "$out/system.raw"
+    (cd "$out" && qemu-img create -q -f qcow2 -F raw -b system.raw system.qcow2)
+    rm -rf "$out/outer"
     qemu-img create -q -f qcow2 "$out/pool.qcow2" 40G
     machine "$out" "$out/system.qcow2" "$out/pool.qcow2"
     reachable 600
-    lab 'test -e /dev/kvm && test -e /dev/vhost-vsock'
+    lab 'ls /dev/kvm /dev/vhost-vsock' || { lab 'lsmod; dmesg | tail -n 30'; say "the outer guest has no KVM"; exit 1; }
     lab 'incus admin waitready --timeout 300 && incus admin init --preseed' <<'PRESEED'
 config: {core.https_address: ":8443"}
 storage_pools: [{name: default, driver: btrfs, config: {source: /dev/vdb}}]

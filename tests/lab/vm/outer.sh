@@ -20,7 +20,8 @@ echo lab >"$tree/etc/hostname"
 printf '/dev/vda / ext4 defaults 0 0\n' >"$tree/etc/fstab"
 install -D -m 600 "$key" "$tree/root/.ssh/authorized_keys"
 rm -f "$tree/etc/resolv.conf"
-printf 'vhost_vsock\n' >"$tree/etc/modules-load.d/lab.conf"
+# Before Incus looks for them; the processor has one of the first two.
+printf 'kvm_amd\nkvm_intel\nvhost_vsock\n' >"$tree/etc/modules-load.d/lab.conf"
 # What Incus takes where `security.csm` asks for a BIOS.
 ln -sf /usr/share/seabios/bios-256k.bin "$tree/usr/share/OVMF/seabios.bin"
 chroot "$tree" systemctl -q enable ssh
