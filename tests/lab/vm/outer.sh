@@ -9,7 +9,7 @@ sources=("deb $mirror trixie main")
 mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --setup-hook='mkdir -p "$1/etc/apt/preferences.d"; printf "Package: incus*\nPin: release n='"$suite"'\nPin-Priority: 900\n" >"$1/etc/apt/preferences.d/lab"' \
-    --include=systemd,systemd-sysv,udev,dbus,iproute2,incus,incus-agent,qemu-system-x86,qemu-system-modules-spice,qemu-utils,ovmf,seabios,virtiofsd,genisoimage,gdisk,nftables,dnsmasq-base,openssh-server,kmod,btrfs-progs,attr,squashfs-tools \
+    --include=systemd,systemd-sysv,udev,dbus,iproute2,incus,incus-agent,qemu-system-x86,qemu-system-modules-spice,qemu-utils,ovmf,seabios,virtiofsd,genisoimage,gdisk,nftables,dnsmasq-base,openssh-server,kmod,btrfs-progs,e2fsprogs,attr,squashfs-tools \
     --customize-hook='chroot "$1" sh -c "cd /var/tmp && apt-get download -q \$(apt-cache depends linux-image-amd64 | sed -n \"s/.*Depends: \\(linux-image-[0-9][^ ]*\\).*/\\1/p\" | head -n1)"' \
     --customize-hook='dpkg-deb -x "$1"/var/tmp/linux-image-*.deb "$1/var/tmp/kernel" && mv "$1"/var/tmp/kernel/boot/* "$1/boot/"' \
     --customize-hook='mkdir -p "$1/usr/lib/modules"; mv "$1"/var/tmp/kernel/*/lib/modules/* "$1/usr/lib/modules/" 2>/dev/null || mv "$1"/var/tmp/kernel/lib/modules/* "$1/usr/lib/modules/"' \
