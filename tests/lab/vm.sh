@@ -120,9 +120,9 @@ PRESEED
     mv "$dir/key" "$out/key"
     sed -i 's/\r//' "$dir/console.log"
     monitor "migrate_set_parameter max-bandwidth 10G" >/dev/null
-    monitor "migrate \"exec:zstd -q -1 -T0 >$out/state\""
+    monitor "migrate \"exec:zstd -q -1 -T0 >$out/state\"" >/dev/null
     monitor "info migrate" | grep -q '^Migration status: completed\|^Status:.*completed' || { monitor "info migrate" >&2; say "its memory could not be kept"; exit 1; }
-    monitor quit
+    monitor quit >/dev/null 2>&1
     end
     trap - EXIT
 }
