@@ -163,7 +163,7 @@ leftovers() {
     grep -o " $dir[^ ]*" /proc/mounts | sed 's/^/mount/' || true
     local proc line
     for proc in /proc/[0-9]*; do
-        line=$(tr '\0' ' ' <"$proc/cmdline" 2>/dev/null) || continue
+        line=$({ tr '\0' ' ' <"$proc/cmdline"; } 2>/dev/null) || continue
         if [[ $line == *qemu-system*"$dir/"* || $line == *"ssh:"*"$dir/ssh"* ]]; then echo "process ${proc#/proc/}: $line"; fi
     done
     [[ ! -e $dir ]] || echo "directory $dir"
