@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 pub use refusal::Refusal;
 
+use super::ready::Unready;
+
 /// A cause kept beside an error, shared so that one failed list can answer many readers.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
@@ -130,6 +132,9 @@ pub enum Error {
         #[source]
         source: Option<Cause>,
     },
+    /// A started instance is not usable.
+    #[error("{0}")]
+    Unready(Box<Unready>),
     /// The deadline passed.
     #[error("deadline passed while waiting for {what}{}", last_seen(.last))]
     Deadline {
@@ -212,6 +217,14 @@ impl Error {
         matches!(self, Self::Deadline { .. })
     }
 
+    /// A started instance is not usable: what was waited for, and what was seen.
+    pub fn unready(&self) -> Option<&Unready> {
+        match self {
+            Self::Unready(unready) => Some(unready),
+            _ => None,
+        }
+    }
+
     /// The caller's stop token fired.
     pub fn is_stopped(&self) -> bool {
         matches!(self, Self::Stopped { .. })
@@ -236,7 +249,8 @@ impl Error {
             Self::Answer { .. }
             | Self::TooLarge { .. }
             | Self::OperationGone { .. }
-            | Self::OperationCancelled { .. } => true,
+            | Self::OperationCancelled { .. }
+            | Self::Unready(_) => true,
             Self::Connect { .. } | Self::Body { .. } | Self::Refused { .. } => false,
         }
     }

@@ -262,10 +262,11 @@ pub fn console_log(project: &str, name: &str) -> Request {
     Request::get(&["instances", name, "console"]).project(project)
 }
 
-/// Runs a command in the guest without websockets; the result is `return` in the operation's metadata.
+/// Runs a command in the guest without websockets and without keeping its output; the exit code is `return` in the
+/// operation's metadata. Async.
 pub fn exec(project: &str, name: &str, command: &[&str]) -> Request {
     let body = serde_json::json!({
-        "command": command, "wait-for-websocket": false, "record-output": true, "interactive": false,
+        "command": command, "wait-for-websocket": false, "record-output": false, "interactive": false,
     });
     Request::post(&["instances", name, "exec"], &body).project(project)
 }

@@ -149,6 +149,13 @@ fn advice(error: &Error) -> (Path, String) {
                     "`{key}` cannot change while the virtual machine runs. Set `restart_on_update = true`, or stop it first."
                 ),
             ),
+            Refusal::NoVirtualMachines(reason) => (Path::from("type"), no_virtual_machines(reason)),
+            Refusal::NoMemory => (
+                Path::from("config").key("limits.memory"),
+                "The host has not enough memory free for the virtual machine. Write less, or stop others:\n\n    \
+                 config = { \"limits.memory\" = \"512MiB\" }"
+                    .to_owned(),
+            ),
             Refusal::Busy => root("Another operation is running on it. Apply again when it has ended."),
             Refusal::Forbidden => {
                 root("The client certificate is restricted. Give it access to the project, or use an unrestricted one.")
@@ -161,6 +168,22 @@ fn advice(error: &Error) -> (Path, String) {
         },
         _ => root(""),
     }
+}
+
+/// What a host lacks: the reasons of Incus 6.0 to 7.3 name the device or the program.
+fn no_virtual_machines(reason: &str) -> String {
+    let low = reason.to_lowercase();
+    let mend = if low.contains("vsock") {
+        "Load its kernel module, now and at each boot:\n\n    modprobe vhost_vsock\n    echo vhost_vsock > /etc/modules-load.d/vhost_vsock.conf"
+    } else if low.contains("kvm") {
+        "Switch virtualisation on in the firmware of the host, or nested virtualisation where the host is a virtual machine, and look:\n\n    \
+         ls -l /dev/kvm"
+    } else if low.contains("qemu") {
+        "Install QEMU on it:\n\n    apt install qemu-system-x86 ovmf"
+    } else {
+        "Look there:\n\n    incus info"
+    };
+    format!("The host of Incus cannot run virtual machines. {mend}\n\nThen restart Incus, or set `type = \"lxc\"`.")
 }
 
 fn unreachable_advice(endpoint: &str, fault: &ConnectFault) -> String {

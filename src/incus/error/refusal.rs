@@ -48,6 +48,12 @@ pub enum Refusal {
     SavedButInstancesFailed,
     /// The agent of the virtual machine does not answer.
     AgentNotRunning,
+    /// The command to run in the instance does not exist there.
+    CommandNotFound,
+    /// The host has not the memory that the virtual machine asks for.
+    NoMemory,
+    /// The host cannot run virtual machines; Incus' reason.
+    NoVirtualMachines(String),
     /// The trust token is unknown, used up or expired.
     TokenRefused,
     /// The client is not allowed to.
@@ -103,6 +109,17 @@ impl Refusal {
         }
         if has("ip address") && (has("not within network") || has("not within the network")) {
             return Self::AddressOutsideSubnet;
+        }
+        if let Some((_, reason)) =
+            text.split_once("Instance type \"virtual-machine\" is not supported on this server: ")
+        {
+            return Self::NoVirtualMachines(reason.to_owned());
+        }
+        if has("cannot set up guest memory") {
+            return Self::NoMemory;
+        }
+        if low.trim() == "command not found" {
+            return Self::CommandNotFound;
         }
         if has("agent isn't currently running") || has("failed to connect to the agent") {
             return Self::AgentNotRunning;
@@ -221,6 +238,12 @@ mod tests {
         check(400, "Instance is running", IsRunning);
         check(400, "The instance is already stopped", IsStopped);
         check(500, "VM agent isn't currently running", AgentNotRunning);
+        check(400, "Command not found", CommandNotFound);
+        check(
+            500,
+            r#"Failed creating instance record: Instance type "virtual-machine" is not supported on this server: vhost_vsock kernel module not loaded"#,
+            NoVirtualMachines("vhost_vsock kernel module not loaded".into()),
+        );
         check(
             500,
             "The following instances failed to update (profile change still saved):\n - Project: p",

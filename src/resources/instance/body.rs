@@ -94,8 +94,11 @@ pub(super) struct CloudInit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Waits {
     pub(super) boot_timeout: Option<String>,
+    pub(super) agent: Option<bool>,
+    pub(super) agent_timeout: Option<String>,
     pub(super) addresses: Option<bool>,
     pub(super) addresses_timeout: Option<String>,
+    pub(super) cloud_init: Option<bool>,
     pub(super) on_failure: Option<String>,
 }
 

@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Inherited, Model, PROTECTION};
 use super::state::{self, Seen};
-use super::target::{self, Target, failed, failure};
+use super::target::{self, Target, failure};
 use super::update::{self, Change, Restart};
 use super::wait::{self, Up};
-use super::{KIND, SECRET, preflight, read};
+use super::{KIND, SECRET, preflight, read, unready};
 use crate::incus::instance::{self, Instance, Source};
 use crate::incus::{Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
@@ -89,7 +89,7 @@ impl<'s> Creation<'s> {
         }
         match wait::until_up(&self.target, &self.model, Instant::now(), &self.wait).await {
             Ok(up) => Ok(self.stored(&input.planned, up)),
-            Err(error) if error.is_deadline() && self.warns() => self.carry_on(input, &error).await,
+            Err(error) if error.unready().is_some() && self.warns() => self.carry_on(input, &error).await,
             Err(error) => Err(self.refused(input, &error).await),
         }
     }
@@ -127,8 +127,9 @@ impl<'s> Creation<'s> {
     async fn carry_on(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
         let Ok(Some(found)) = self.target.fetch().await else { return Err(self.failure(error)) };
         let mut warnings = Diagnostics::default();
-        let told = failed("start", &self.model.name, &self.model.domain, error);
-        warnings.warning(Path::from("wait"), "The instance does not run", told.detail);
+        if let Some(unready) = error.unready() {
+            warnings.extend(unready::warning(&self.target, &self.model, unready));
+        }
         Ok(self.stored(&input.planned, Up { found, seen: Seen::Nothing, warnings }))
     }
 
@@ -221,6 +222,9 @@ impl<'s> Creation<'s> {
 
     fn failure(&self, error: &Error) -> Failure {
         let (name, domain) = (&self.model.name, &self.model.domain);
+        if let Some(unready) = error.unready() {
+            return unready::error(&self.target, &self.model, unready).into();
+        }
         if error.refusal() == Some(&Refusal::NotFound) {
             return Diagnostic::error(
                 Path::from("domain"),

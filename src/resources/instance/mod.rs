@@ -12,6 +12,7 @@ mod restart;
 mod schema;
 mod state;
 mod target;
+mod unready;
 mod update;
 mod validate;
 mod wait;

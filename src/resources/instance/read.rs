@@ -2,6 +2,7 @@
 
 use super::body::{Inherited, NIC};
 use super::plan;
+use super::schema;
 use super::state::{self, Owned, Seen};
 use super::target::{self, Target, failure, names};
 use crate::incus::Error;
@@ -97,7 +98,7 @@ fn kept(found: &Instance, domain: &str, name: &str) -> Value {
     prior.set("id", format!("{domain}/{name}"));
     prior.set("domain", domain);
     prior.set("name", name);
-    prior.set("wait", object("wait", &["boot_timeout", "addresses", "addresses_timeout", "on_failure"]));
+    prior.set("wait", object("wait", &schema::WAIT));
     prior.set("timeouts", object("timeouts", &["create", "update", "delete"]));
     prior.set("stop_timeout", stored("stop_timeout").unwrap_or("30s"));
     prior.set("restart_on_update", stored("restart_on_update") != Some("false"));

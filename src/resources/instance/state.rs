@@ -130,12 +130,6 @@ pub(super) fn network(found: &Instance) -> Option<&str> {
         .map(String::as_str)
 }
 
-/// The first global IPv4 address that the guest has on `eth0`.
-pub(super) fn guest_ipv4(found: &Instance, state: &State) -> Option<String> {
-    let nic = nics(found).find(|nic| nic.device == NIC)?;
-    guest_addresses(&nic, state)?.1.into_iter().find(|address| is_ipv4(address))
-}
-
 /// Name in the guest, and global addresses.
 fn guest_addresses(nic: &Nic<'_>, state: &State) -> Option<(String, Vec<String>)> {
     let mac = nic.mac?;
@@ -192,12 +186,14 @@ fn interface(nic: &Nic<'_>, found: &Instance, prior: &Value, seen: &Seen) -> (Op
         return (name, fixed.into_iter().collect());
     }
     if let Seen::Guest(state) = seen
-        && let Some((name, mut addresses)) = guest_addresses(nic, state)
+        && let Some((guest_name, mut addresses)) = guest_addresses(nic, state)
     {
+        // Without its agent a virtual machine is seen from the host, by the names of devices.
+        let name = if found.kind == Kind::VirtualMachine && state.processes <= 0 { name } else { Some(guest_name) };
         if !addresses.iter().any(|address| is_ipv4(address)) {
             addresses.extend(fixed);
         }
-        return (Some(name), addresses);
+        return (name, addresses);
     }
     let mut addresses: Vec<String> = before
         .get("addresses")

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Inherited, Model};
 use super::state::{self, Seen};
-use super::target::{self, Target, failed, failure, names};
+use super::target::{self, Target, failure, names};
 use super::wait::{self, Up};
-use super::{KIND, SECRET, read, restart};
+use super::{KIND, SECRET, read, restart, unready};
 use crate::incus::instance::{self, Instance};
 use crate::incus::{Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Diagnostics, Failure, Stored, Update, Value};
@@ -146,10 +146,9 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             config.insert(marks::FINGERPRINT.to_owned(), fingerprint.clone());
         }
     };
-    // Only what comes after the change may be waited for in vain: a change that was not written is an error.
-    let (waited, changed) = match converge(&change, &mark).await {
-        Ok(()) => (true, settled(&change, &input.planned, Instant::now()).await),
-        Err(error) => (false, Err(error)),
+    let changed = match converge(&change, &mark).await {
+        Ok(()) => settled(&change, &input.planned, Instant::now()).await,
+        Err(error) => Err(error),
     };
     let owned = read::owned(&private);
     match changed {
@@ -157,18 +156,15 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             let state = state::state(&up.found, &input.planned, owned, &up.seen);
             Ok(Stored { state, private, warnings: up.warnings })
         }
-        Err(error) if waited && error.is_deadline() && warns(&model) => match new.fetch().await {
-            Ok(Some(found)) => {
-                let mut warnings = Diagnostics::default();
-                warnings.warning(
-                    "wait",
-                    "The instance does not run",
-                    failed("start", &model.name, &model.domain, &error).detail,
-                );
-                Ok(Stored { state: state::state(&found, &input.planned, owned, &Seen::Nothing), private, warnings })
+        Err(Error::Unready(unready)) => {
+            let Ok(Some(found)) = new.fetch().await else { return Err(unready::error(&new, &model, &unready).into()) };
+            let state = state::state(&found, &input.planned, owned, &Seen::Nothing);
+            if warns(&model) {
+                let warnings = unready::warning(&new, &model, &unready).into();
+                return Ok(Stored { state, private, warnings });
             }
-            _ => Err(fail(&error)),
-        },
+            Err(Failure::from(unready::error(&new, &model, &unready)).with_partial(Stored::new(state, private)))
+        }
         Err(error) => Err(partial(fail(&error), &input, &target, &new).await),
     }
 }

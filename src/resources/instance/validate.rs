@@ -17,6 +17,20 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
             "Incus deletes an ephemeral instance when it stops. Set `ephemeral = false`, or remove `running = false`.",
         );
     }
+    let wait = config.get("wait");
+    if is(wait, "agent", false) {
+        for (name, value) in [("agent_timeout", wait.get("agent_timeout")), ("cloud_init", wait.get("cloud_init"))] {
+            if value.as_str().is_some() || value.as_bool() == Some(true) {
+                problems.error(
+                    Path::from("wait").attribute(name),
+                    "Nothing to wait with",
+                    format!(
+                        "`agent = false` does not wait for the agent, which `{name}` is about. Remove one of them."
+                    ),
+                );
+            }
+        }
+    }
     if let Some(caution) = expiry::caution(config.get("snapshots_expiry")) {
         problems.warning("snapshots_expiry", caution.summary, caution.detail);
     }
@@ -69,7 +83,19 @@ fn kind(config: &Value, problems: &mut Diagnostics) {
     }
     let is_vm = kind.as_str() == Some("vm");
     let set = |name: &str| !config.get(name).is_null();
+    let wait = config.get("wait");
     if !is_vm {
+        for name in ["agent", "agent_timeout"] {
+            if wait.as_map().is_some() && !wait.get(name).is_null() {
+                problems.error(
+                    Path::from("wait").attribute(name),
+                    "Attribute of virtual machines only",
+                    format!(
+                        "A container has no agent: commands run in it at once. Remove `{name}`, or set `type = \"vm\"`."
+                    ),
+                );
+            }
+        }
         for (name, what) in [("secure_boot", "secure boot"), ("csm", "a BIOS to boot by")] {
             if set(name) {
                 problems.error(
@@ -213,6 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn the_agent_is_a_virtual_machines() {
+        refused(json!({"type": "lxc", "wait": {"agent": true}}), "wait.agent", "vm");
+        refused(json!({"wait": {"agent_timeout": "5s"}}), "wait.agent_timeout", "vm");
+        good(json!({"type": "vm", "wait": {"agent": true, "agent_timeout": "5s", "cloud_init": true}}));
+    }
+
+    #[test]
+    fn without_the_agent_nothing_is_asked_of_it() {
+        refused(json!({"type": "vm", "wait": {"agent": false, "agent_timeout": "5s"}}), "wait.agent_timeout", "agent");
+        refused(json!({"type": "vm", "wait": {"agent": false, "cloud_init": true}}), "wait.cloud_init", "agent");
+        good(json!({"type": "vm", "wait": {"agent": false, "cloud_init": false}}));
+    }
+
+    #[test]
     fn csm_needs_secure_boot_off() {
         refused(json!({"type": "vm", "csm": true}), "csm", "secure_boot = false");
         good(json!({"type": "vm", "csm": true, "secure_boot": false}));
@@ -242,6 +282,7 @@ mod tests {
             "ephemeral",
             "running",
             "root_disk",
+            "wait",
         ] {
             config.set(name, Value::Unknown);
         }
