@@ -94,7 +94,10 @@ fn advice(kind: Kind, unready: &Unready) -> String {
             "It has not enough memory (unset, a virtual machine has 1GiB). Write more:\n\n    config = { \"limits.memory\" = \"2GiB\" }".to_owned()
         }
         (Why::Stopped, _) => "Its console and its log say why.".to_owned(),
-        (Why::Limit(_) | Why::Call, Phase::Agent) => match &unready.address {
+        (Why::Call, _) => "The whole call has a limit of its own, beside those of `wait`. Raise it:\n\n    \
+                           timeouts = { create = \"30m\" }"
+            .to_owned(),
+        (Why::Limit(_), Phase::Agent) => match &unready.address {
             Some(address) => format!(
                 "It has the address {address}, so its system is up, and the agent is missing or does not start. Images made for \
                  Incus carry it; in an image of your own, install the package `incus-agent`. To go without it:\n\n    wait = {{ agent = false }}"
@@ -133,4 +136,89 @@ fn commands(target: &Target<'_>, kind: Kind, unready: &Unready) -> String {
         inside = "\n\nand, once inside (`incus console`), `systemctl status incus-agent`.";
     }
     format!("To look further:\n\n    {}{inside}", commands.join("\n    "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path as File;
+
+    use super::super::body::tests::model;
+    use super::*;
+    use crate::incus::{Client, Endpoint};
+    use serde_json::json;
+
+    /// Holds the whole text against `unready/<name>.txt`; `UPDATE_GOLDEN=1` writes it.
+    #[track_caller]
+    fn golden(name: &str, kind: &str, unready: &Unready) {
+        let client = Client::new(Endpoint::Unix("/nonexistent".into()));
+        let target = Target { client: &client, project: "pro".into(), name: "web".into() };
+        let told = error(&target, &model(json!({"type": kind})), unready);
+        let found = format!("{}: {}\n\n{}\n", told.path, told.summary, told.detail);
+        let path = File::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/resources/instance/unready/{name}.txt"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some_and(|update| update == "1") {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, found).unwrap();
+            return;
+        }
+        let kept = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(kept, found, "{} differs (UPDATE_GOLDEN=1 writes it)", path.display());
+    }
+
+    fn silent() -> Unready {
+        Unready {
+            phase: Phase::Agent,
+            why: Why::Limit(Duration::from_secs(60)),
+            last: "Running, no answer of the agent".into(),
+            address: None,
+            console: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_system_without_an_agent_is_told_how_to_get_it_or_go_without() {
+        let console = vec!["web login:".into()];
+        golden("no_agent", "vm", &Unready { address: Some("10.110.0.104".into()), console, ..silent() });
+    }
+
+    #[test]
+    fn a_machine_stuck_at_boot_shows_its_console_and_the_limit_to_raise() {
+        golden("stuck", "vm", &Unready { console: vec!["Booting from Hard Disk...".into()], ..silent() });
+    }
+
+    #[test]
+    fn firmware_that_refuses_the_image_names_secure_boot() {
+        let console = vec!["BdsDxe: failed to load Boot0001 \"UEFI QEMU HARDDISK\": Access Denied".into()];
+        golden("secure_boot", "vm", &Unready { console, ..silent() });
+    }
+
+    #[test]
+    fn too_little_memory_shows_the_line_to_change() {
+        let console = vec!["Kernel panic - not syncing: System is deadlocked on memory, Out of memory".into()];
+        golden("memory", "vm", &Unready { console, ..silent() });
+    }
+
+    #[test]
+    fn a_crash_says_that_it_stopped() {
+        golden("crashed", "vm", &Unready { why: Why::Stopped, last: "Stopped".into(), ..silent() });
+        let container = Unready { phase: Phase::Running, why: Why::Stopped, last: "Stopped".into(), ..silent() };
+        golden("crashed_container", "lxc", &container);
+    }
+
+    #[test]
+    fn an_ephemeral_one_that_crashed_is_gone() {
+        golden("gone", "vm", &Unready { why: Why::Gone, ..silent() });
+    }
+
+    #[test]
+    fn a_call_that_is_over_names_timeouts() {
+        golden("call", "vm", &Unready { why: Why::Call, ..silent() });
+    }
+
+    #[test]
+    fn cloud_init_that_failed_shows_where_it_says_why() {
+        let failed = Unready { phase: Phase::CloudInit, why: Why::CloudInitFailed(1), ..silent() };
+        golden("cloud_init_failed", "vm", &failed);
+        golden("no_cloud_init", "lxc", &Unready { why: Why::NoCloudInit, ..failed });
+    }
 }
