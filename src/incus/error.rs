@@ -207,6 +207,11 @@ impl Error {
         self.status() == Some(403)
     }
 
+    /// The daemon is starting or shutting down, and does nothing yet or any more.
+    pub fn is_unavailable(&self) -> bool {
+        self.status() == Some(503)
+    }
+
     /// No connection, or a broken one.
     pub fn is_connection(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Lost { .. })

@@ -116,6 +116,9 @@ fn advice(error: &Error) -> (Path, String) {
                 "A profile of the list is missing in the domain. Refer to it as `anklume_profile.<name>.name`, so that it is made first.",
             ),
             Refusal::NetworkNotFound => at("devices", "A network that a device names does not exist."),
+            Refusal::VolumeNotFound => {
+                at("devices", "A custom volume that a disk names does not exist in the domain's project and that pool.")
+            }
             Refusal::NoRootDisk => {
                 at("profiles", "No profile of the list has a root disk. Add \"default\", or set `root_disk`.")
             }

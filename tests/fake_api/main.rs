@@ -3,5 +3,6 @@
 
 mod connect;
 mod fake;
+mod lifecycle;
 mod operations;
 mod shared;

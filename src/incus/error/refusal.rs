@@ -18,6 +18,8 @@ pub enum Refusal {
     ProfileNotFound,
     /// The network named by a NIC does not exist.
     NetworkNotFound,
+    /// The custom volume named by a disk does not exist.
+    VolumeNotFound,
     /// The instance has no root disk, neither its own nor from a profile.
     NoRootDisk,
     /// A NIC of another instance has the address.
@@ -142,6 +144,13 @@ impl Refusal {
         if has("requested image couldn't be found") || has("image not provided") || has("image") && has("not found") {
             return Self::ImageNotFound;
         }
+        // A 404 may be about the object of the request, too; a device of its body is named before the cause.
+        if has("device") && has("storage volume not found") {
+            return Self::VolumeNotFound;
+        }
+        if has("device") && has("network not found") {
+            return Self::NetworkNotFound;
+        }
         if status != 404 || has("storage pool not found") {
             if has("storage pool") && has("not found") || has("storage pool") && has("doesn't exist") {
                 return Self::PoolNotFound;
@@ -251,6 +260,17 @@ mod tests {
         );
         check(404, "Instance not found", NotFound);
         check(404, "Network not found", NotFound);
+        check(404, "Failed loading project: Project not found", NotFound);
+        let device = r#"Invalid devices: Device validation failed for "eth1": "#;
+        let network =
+            r#"Failed loading device "eth1": Failed to load network "n" for project "default": Network not found"#;
+        check(404, &format!("{device}{network}"), NetworkNotFound);
+        check(
+            404,
+            r#"Failed add validation for device "v": Failed loading custom volume: Storage volume not found"#,
+            VolumeNotFound,
+        );
+        check(500, r#"Requested profile "x" doesn't exist"#, ProfileNotFound);
         check(500, "Failed to run: /usr/libexec/incus/incusd forkstart pro_web: exit status 1", StartFailed);
         check(500, "something new", Other);
     }

@@ -1,10 +1,10 @@
 //! Refresh and import.
 
-use super::body::{Inherited, NIC};
+use super::body::NIC;
 use super::plan;
 use super::schema;
 use super::state::{self, Owned, Seen};
-use super::target::{self, Target, failure, names};
+use super::target::{self, Target, names};
 use crate::incus::Error;
 use crate::incus::instance::Instance;
 use crate::plugin::{Diagnostic, Failure, Path, Private, Stored, Value};
@@ -23,23 +23,33 @@ pub(super) async fn read(session: &Session, current: Stored) -> Result<Option<St
     let (domain, name) = names(&current.state);
     let target = Target::new(session, client, domain, name);
     let found = client.read_instance(&target.project, &target.name).await;
-    let Some(found) = found.map_err(|error| failure("read", name, domain, &error))? else { return Ok(None) };
+    let Some(found) = found.map_err(|error| target.failure("read", &error))? else { return Ok(None) };
     let owned = owned(&current.private);
-    let state = refreshed(&target, &found, &current.state, owned)
+    let mut private = current.private;
+    let state = refreshed(&target, &found, &current.state, owned, &mut private)
         .await
-        .map_err(|error| failure("read", name, domain, &error))?;
-    Ok(Some(Stored::new(state, current.private)))
+        .map_err(|error| target.failure("read", &error))?;
+    Ok(Some(Stored::new(state, private)))
 }
 
-async fn refreshed(target: &Target<'_>, found: &Instance, prior: &Value, owned: Owned) -> Result<Value, Error> {
+async fn refreshed(
+    target: &Target<'_>,
+    found: &Instance,
+    prior: &Value,
+    owned: Owned,
+    private: &mut Private,
+) -> Result<Value, Error> {
     let seen = match state::network(found) {
         Some(network) if found.is_running() && !owned.nic => leases(target, network).await?,
         _ => Seen::Nothing,
     };
     let mut state = state::state(found, prior, owned, &seen);
+    private.remove(plan::STALE);
     if owned.nic && found.devices.contains_key(NIC) {
-        let Inherited(devices) = target.inherited(&found.profiles).await?;
-        state::show_stale(&mut state, found, devices.get(NIC));
+        let inherited = target.inherited(&found.profiles).await?;
+        if let Some(differences) = state::show_stale(&mut state, found, inherited.devices.get(NIC)) {
+            private.set(plan::STALE, differences);
+        }
     }
     Ok(state)
 }
@@ -62,7 +72,7 @@ pub(super) async fn import(session: &Session, id: &str) -> Result<Stored, Failur
     };
     let client = session.client().await?;
     let target = Target::new(session, client, domain, name);
-    let Some(found) = target.fetch().await.map_err(|error| failure("import", name, domain, &error))? else {
+    let Some(found) = target.fetch().await.map_err(|error| target.failure("import", &error))? else {
         let detail = format!(
             "There is no instance \"{name}\" in the domain \"{domain}\". List them:\n\n    incus list --project {}",
             target.project
@@ -78,9 +88,10 @@ pub(super) async fn import(session: &Session, id: &str) -> Result<Stored, Failur
         private.set(plan::IMAGE, "kept");
     }
     let prior = kept(&found, domain, name);
-    let state = refreshed(&target, &found, &prior, owned(&private))
+    let owned = owned(&private);
+    let state = refreshed(&target, &found, &prior, owned, &mut private)
         .await
-        .map_err(|error| failure("import", name, domain, &error))?;
+        .map_err(|error| target.failure("import", &error))?;
     Ok(Stored::new(state, private))
 }
 

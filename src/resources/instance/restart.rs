@@ -66,6 +66,44 @@ pub(super) fn reasons(prior: &Value, planned: &Value, was_static: bool) -> Vec<P
     reasons
 }
 
+/// A root disk that goes to another storage pool, for which Incus needs the instance stopped: the attribute that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Moves {
+    /// It does.
+    Sure(Path),
+    /// It does if the profiles, or a value known after apply, name another pool.
+    Perhaps(Path),
+}
+
+/// Whether the root disk goes to another storage pool.
+pub(super) fn moves(prior: &Value, planned: &Value) -> Option<Moves> {
+    let (from, to) = (prior.get("root_disk"), planned.get("root_disk"));
+    let at = Path::from("root_disk").attribute("pool");
+    match (from.get("pool").as_str(), to.get("pool")) {
+        _ if from == to => {}
+        (Some(from), Value::String(to)) if from != to => return Some(Moves::Sure(at)),
+        (Some(_), Value::String(_)) => {}
+        (None, Value::String(_)) => return Some(Moves::Perhaps(at)),
+        (Some(_), _) => return Some(Moves::Perhaps(if to.as_map().is_some() { at } else { "root_disk".into() })),
+        _ => {}
+    }
+    for device in changed_keys(prior.get("devices"), planned.get("devices")) {
+        let at = || Path::from("devices").key(device);
+        let (from, to) = (prior.get("devices").get(device), planned.get("devices").get(device));
+        let pools = (from.get("pool").as_str(), to.get("pool").as_str());
+        match (is_root(from), is_root(to), pools) {
+            (true, true, (Some(from), Some(to))) if from != to => return Some(Moves::Sure(at())),
+            (true, true, (Some(_), Some(_))) | (false, false, _) => {}
+            _ => return Some(Moves::Perhaps(at())),
+        }
+    }
+    None
+}
+
+fn is_root(device: &Value) -> bool {
+    device.get("type").as_str() == Some("disk") && device.get("path").as_str() == Some("/")
+}
+
 /// Whether a NIC comes, goes or changes.
 pub(super) fn nics_changed(prior: &Value, planned: &Value) -> bool {
     let (prior, planned) = (prior.get("devices"), planned.get("devices"));
@@ -133,6 +171,21 @@ mod tests {
         planned.set("ipv4_address", Value::Unknown);
         assert!(reasons(&prior, &planned, false).is_empty());
         assert_eq!(reasons(&prior, &planned, true).len(), 1);
+    }
+
+    #[test]
+    fn another_pool_of_the_root_disk_moves_it() {
+        let moved =
+            |from: serde_json::Value, to: serde_json::Value| moves(&Value::from_json(&from), &Value::from_json(&to));
+        let own = |pool: &str| json!({"root_disk": {"size": "1GiB", "pool": pool}});
+        let device = |pool: &str| json!({"devices": {"root": {"type": "disk", "path": "/", "pool": pool}}});
+        let at = || Path::from("root_disk").attribute("pool");
+        assert_eq!(moved(own("a"), own("b")), Some(Moves::Sure(at())));
+        assert_eq!(moved(own("a"), own("a")), None);
+        assert_eq!(moved(json!({}), own("b")), Some(Moves::Perhaps(at())));
+        assert_eq!(moved(own("a"), json!({})), Some(Moves::Perhaps("root_disk".into())));
+        assert_eq!(moved(device("a"), device("b")), Some(Moves::Sure(Path::from("devices").key("root"))));
+        assert_eq!(moved(json!({}), json!({"devices": {"eth1": {"type": "nic"}}})), None);
     }
 
     #[test]

@@ -37,7 +37,8 @@ fn identity() -> Vec<Attribute> {
         Attribute::string("image").optional_computed().check(image).describe(
             "`images:debian/13`, an alias on the Incus server, or a fingerprint; the variant for the `type` is taken. Unset: the \
              provider's `default_image`, read once at creation. A change of the text replaces the instance, an alias that moves \
-             does not.",
+             does not. A text that is known only after apply replaces nothing by itself: if it turns out to be another one, this apply \
+             stops and the next plan shows the replacement.",
         ),
     ]
 }
@@ -62,15 +63,21 @@ fn content() -> Vec<Attribute> {
                     .describe("Its size, such as `20GiB`. It grows in place."),
                 Attribute::string("pool")
                     .optional_computed()
-                    .describe("Its storage pool; unset: the profile's. A change replaces the instance."),
+                    .describe("Its storage pool; unset: the profile's. A change moves it in place, with a stop and a start if the instance runs; cloud-init then \
+                         takes it for a new instance. Refused while `ephemeral` is true."),
             ],
         )
         .optional()
         .describe("The root disk, where it differs from the profile's."),
         Attribute::string("ipv4_address").optional_computed().check(ipv4).describe(
-            "The address of `eth0`. Set: static, in the domain's `static_range`. Unset: given by DHCP, and known when apply ends.",
+            "The address of `eth0`. Set: static, in the domain's `static_range`; `eth0` is then a copy of the profiles' device, and where \
+             that changes later the plan shows the old copy in `devices` and copies it anew. Unset: given by DHCP, and known when apply \
+             ends.",
         ),
-        Attribute::bool("nesting").optional().describe("Whether containers may run inside (containers only)."),
+        Attribute::bool("nesting").optional().describe(
+            "Whether containers may run inside (containers only). True sets `security.nesting`, and \
+             `security.syscalls.intercept.mknod` and `.setxattr` with it.",
+        ),
         Attribute::bool("secure_boot").optional().describe("Secure boot (virtual machines only)."),
         Attribute::bool("csm").optional().describe("Boot by BIOS rather than UEFI (virtual machines only); needs `secure_boot = false`."),
         Attribute::single(

@@ -1,9 +1,10 @@
 //! The state of an instance, from what Incus shows. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::{self, Device, NIC, OWN, ROOT};
 use super::plan::is_ipv4;
+use crate::incus::Config;
 use crate::incus::instance::{Instance, Kind, State};
 use crate::incus::network::Lease;
 use crate::plugin::Value;
@@ -50,7 +51,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     state.set("image", image);
     state.set("image_fingerprint", fingerprint);
     state.set("profiles", found.profiles.clone());
-    state.set("config", keys::like_prior(prior.get("config"), keys::visible(config, OWN)));
+    state.set("config", keys::like_prior(prior.get("config"), visible(config)));
     state.set("nesting", flag(body::NESTING));
     state.set("secure_boot", flag(body::SECURE_BOOT));
     state.set("csm", flag(body::CSM));
@@ -70,6 +71,28 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
 }
 
 const ERROR: u16 = 112;
+
+/// What belongs into `config`. The keys that `nesting` brings are hidden while they are as it wants them; one that was
+/// taken away from an instance of ours shows as the `false` that it means.
+fn visible(config: &Config) -> Config {
+    let mut visible = keys::visible(config, OWN);
+    if !config.get(body::NESTING).is_some_and(|value| keys::is_true(value)) {
+        return visible;
+    }
+    let ours = config.contains_key(marks::FINGERPRINT);
+    for key in body::INTERCEPTED {
+        match visible.get(key) {
+            Some(value) if keys::is_true(value) => {
+                visible.remove(key);
+            }
+            None if ours => {
+                visible.insert(key.to_owned(), "false".to_owned());
+            }
+            _ => {}
+        }
+    }
+    visible
+}
 
 fn known(value: &Value) -> Value {
     if value.has_unknown() { Value::Null } else { value.clone() }
@@ -216,15 +239,80 @@ fn interface(nic: &Nic<'_>, found: &Instance, prior: &Value, seen: &Seen) -> (Op
     (name, addresses)
 }
 
-/// The `eth0` that a static address should have, where the one it has is a stale copy of the profiles' one: it shows in
-/// `devices`, from where the next apply takes it away.
-pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&Device>) {
-    let Some(nic) = found.devices.get(NIC) else { return };
-    let Some(address) = nic.get("ipv4.address") else { return };
-    if wanted.is_none_or(|wanted| body::static_nic(Some(wanted), address) == *nic) {
-        return;
+/// Shows the `eth0` of a static address in `devices` where it is not `wanted` with that address: a stale copy of the
+/// profiles' device, or one changed by hand. From there the next apply takes it away. Returns how it differs.
+pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&Device>) -> Option<String> {
+    let nic = found.devices.get(NIC)?;
+    let address = nic.get("ipv4.address")?;
+    let wanted = body::static_nic(Some(wanted?), address);
+    if wanted == *nic {
+        return None;
     }
     let mut devices = state.get("devices").as_map().cloned().unwrap_or_default();
     devices.insert(NIC.to_owned(), nic.clone().into());
     state.set("devices", Value::Map(devices));
+    Some(differences(nic, &wanted))
+}
+
+/// `mtu` is "1400" and not set in the profiles; ...
+fn differences(nic: &Device, wanted: &Device) -> String {
+    let shown = |value: Option<&String>| value.map_or("not set".to_owned(), |value| format!("\"{value}\""));
+    let keys: BTreeSet<&String> = nic.keys().chain(wanted.keys()).collect();
+    let told: Vec<_> = keys
+        .into_iter()
+        .filter(|key| nic.get(*key) != wanted.get(*key))
+        .map(|key| format!("`{key}` is {} here and {} there", shown(nic.get(key)), shown(wanted.get(key))))
+        .collect();
+    told.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(config: serde_json::Value, devices: serde_json::Value) -> Instance {
+        serde_json::from_value(json!({"config": config, "devices": devices, "status_code": 103})).unwrap()
+    }
+
+    fn shown(config: serde_json::Value) -> Value {
+        state(&found(config, json!({})), &Value::Null, Owned::default(), &Seen::Nothing)
+    }
+
+    const MKNOD: &str = "security.syscalls.intercept.mknod";
+    const SETXATTR: &str = "security.syscalls.intercept.setxattr";
+
+    #[test]
+    fn what_nesting_sets_is_not_in_config() {
+        let state = shown(json!({"security.nesting": "true", MKNOD: "true", SETXATTR: "true"}));
+        assert_eq!((state.get("nesting").as_bool(), state.get("config").is_null()), (Some(true), true));
+        let state = shown(json!({MKNOD: "true"}));
+        assert_eq!(state.get("config").get(MKNOD).as_str(), Some("true"));
+    }
+
+    #[test]
+    fn a_key_of_nesting_that_was_taken_away_from_ours_is_drift() {
+        let ours = json!({"security.nesting": "true", SETXATTR: "true", "user.anklume.fingerprint": "f"});
+        let config = shown(ours).get("config").clone();
+        assert_eq!(config, Value::from_json(&json!({MKNOD: "false"})));
+        assert!(shown(json!({"security.nesting": "true"})).get("config").is_null(), "made by others");
+    }
+
+    #[test]
+    fn a_static_eth0_that_differs_is_shown_and_told_key_by_key() {
+        let nic = json!({"type": "nic", "network": "net-pro", "ipv4.address": "10.0.0.5", "mtu": "1400"});
+        let found = found(json!({}), json!({"eth0": nic}));
+        let profile = |json| serde_json::from_value::<Device>(json).unwrap();
+        let mut state = Value::object();
+        let same = profile(json!({"type": "nic", "network": "net-pro", "mtu": "1400"}));
+        assert_eq!(show_stale(&mut state, &found, Some(&same)), None);
+        assert!(state.get("devices").is_null());
+        let other = profile(json!({"type": "nic", "network": "net-pro", "security.mac_filtering": "true"}));
+        let told = show_stale(&mut state, &found, Some(&other)).unwrap();
+        assert_eq!(
+            told,
+            "`mtu` is \"1400\" here and not set there, `security.mac_filtering` is not set here and \"true\" there"
+        );
+        assert_eq!(state.get("devices").get("eth0").get("mtu").as_str(), Some("1400"));
+    }
 }

@@ -152,7 +152,8 @@ mod tests {
     #[track_caller]
     fn golden(name: &str, kind: &str, unready: &Unready) {
         let client = Client::new(Endpoint::Unix("/nonexistent".into()));
-        let target = Target { client: &client, project: "pro".into(), name: "web".into() };
+        let target =
+            Target { client: &client, project: "pro".into(), name: "web".into(), shown: ("pro".into(), "web".into()) };
         let told = error(&target, &model(json!({"type": kind})), unready);
         let found = format!("{}: {}\n\n{}\n", told.path, told.summary, told.detail);
         let path = File::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/resources/instance/unready/{name}.txt"));

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Inherited, Model};
 use super::state::{self, Seen};
-use super::target::{self, Target, failure, names};
+use super::target::{self, Target, names};
 use super::wait::{self, Up};
-use super::{KIND, SECRET, read, restart, unready};
+use super::{KIND, SECRET, preflight, read, restart, unready};
 use crate::incus::instance::{self, Instance};
 use crate::incus::{Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Diagnostics, Failure, Stored, Update, Value};
@@ -64,7 +64,7 @@ impl<'c> Change<'c> {
     }
 }
 
-/// Brings an instance to what is configured: stop where needed, write, rename, and back to what it shall be.
+/// Brings an instance to what is configured: stop where needed, move, write, rename, and back to what it shall be.
 ///
 /// # Errors
 ///
@@ -73,7 +73,8 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     let found =
         change.target.client.get::<Instance>(instance::get(&change.target.project, &change.target.name)).await?.value;
     let mut up = !found.is_stopped();
-    let leaves = change.restart == Restart::Yes || change.renamed.is_some() || !change.model.running;
+    let pool = change.model.root_pool(change.inherited).filter(|pool| found.root_pool().is_some_and(|now| now != pool));
+    let leaves = change.restart == Restart::Yes || change.renamed.is_some() || pool.is_some() || !change.model.running;
     if up && leaves {
         change.stop(&found).await?;
         up = false;
@@ -88,6 +89,13 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
         }
         Err(error)
     };
+    // Before the write, which Incus refuses where the pool of the root disk is another one.
+    if let Some(pool) = pool {
+        let (client, target) = (change.target.client, change.target);
+        if let Err(error) = client.move_to_pool(&target.project, &target.name, &pool, change.wait).await {
+            return back(error).await;
+        }
+    }
     match change.write(mark).await {
         Err(error)
             if up && change.model.restart_on_update && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_))) =>
@@ -120,10 +128,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let target = Target::new(session, client, &model.domain, old);
     let new = Target::new(session, client, &model.domain, &model.name);
     let renamed = (old != model.name).then_some(&new);
-    let fail = |error: &Error| failure("update", old, &model.domain, error);
 
-    let inherited = match model.inherits() {
-        true => target.inherited(&model.profiles()).await.map_err(|error| fail(&error))?,
+    // A root disk without an attribute of its own any more goes back to the pool of the profiles.
+    let inherited = match model.inherits() || input.private.get(super::plan::ROOT_DISK) == Some("own") {
+        true => preflight::inherited("update", &target, &model).await?,
         false => Inherited::default(),
     };
     let mut private = input.private.clone();
@@ -165,7 +173,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             }
             Err(Failure::from(unready::error(&new, &model, &unready)).with_partial(Stored::new(state, private)))
         }
-        Err(error) => Err(partial(fail(&error), &input, &target, &new).await),
+        Err(error) => {
+            let told = preflight::explain("update", &target, &model, &error).await;
+            Err(partial(told.into(), &input, &target, &new).await)
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Rules across the attributes of a configured instance. Unknown is never a problem.
 
-use super::body::OWN;
+use super::body::{INTERCEPTED, OWN};
 use crate::plugin::{Diagnostics, Path, Value};
 use crate::resources::{expiry, keys};
 
 /// Finds every problem of `config`.
 pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
     keys::refused(config.get("config"), &Path::from("config"), OWN, problems);
+    nesting(config, problems);
     devices(config, problems);
     kind(config, problems);
     profiles(config.get("profiles"), problems);
@@ -38,6 +39,19 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
 
 fn is(config: &Value, name: &str, truth: bool) -> bool {
     config.get(name).as_bool() == Some(truth)
+}
+
+fn nesting(config: &Value, problems: &mut Diagnostics) {
+    if !is(config, "nesting", true) {
+        return;
+    }
+    for key in INTERCEPTED.into_iter().filter(|key| !config.get("config").get(key).is_null()) {
+        problems.error(
+            Path::from("config").key(key),
+            "Key with an attribute of its own",
+            format!("`nesting = true` sets `{key}`. Remove it here, or remove `nesting`."),
+        );
+    }
 }
 
 fn devices(config: &Value, problems: &mut Diagnostics) {
@@ -111,7 +125,7 @@ fn kind(config: &Value, problems: &mut Diagnostics) {
         problems.error(
             "nesting",
             "Attribute of containers only",
-            "A virtual machine may run containers anyway. Remove `nesting`, or set `type = \"lxc\"`.",
+            "A virtual machine needs no key to run containers, or virtual machines where the host's processor allows it. Remove `nesting`, or set `type = \"lxc\"`.",
         );
     }
     for key in config.get("config").as_map().into_iter().flatten().map(|(key, _)| key) {
@@ -181,6 +195,15 @@ mod tests {
     #[test]
     fn a_key_with_an_attribute_is_refused() {
         refused(json!({"config": {"boot.autostart": "true"}}), "config[\"boot.autostart\"]", "boot_autostart");
+    }
+
+    #[test]
+    fn what_nesting_sets_is_refused_beside_it_only() {
+        let key = "security.syscalls.intercept.mknod";
+        let path = "config[\"security.syscalls.intercept.mknod\"]";
+        refused(json!({"nesting": true, "config": {key: "true"}}), path, "nesting");
+        good(json!({"config": {key: "true"}}));
+        good(json!({"nesting": false, "config": {key: "true"}}));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::domain::{Addressing, Trust};
-use super::session::{ImageServer, Options, Session};
+use super::session::{ImageServer, Options, Preset, Session};
 use super::{domain, instance, profile};
 use crate::incus::remote;
 use crate::plugin::{Attribute, Diagnostics, Path, Problem, Provider, Resource, Schema, Value};
@@ -67,7 +67,7 @@ impl Provider for Anklume {
             std::mem::take(&mut diagnostics)
         })?;
         let unknown = CONNECTION.into_iter().find(|name| config.get(name).is_unknown());
-        Ok(Session::new(Options { unknown, ..block.into_options(addressing) }))
+        Ok(Session::new(Options { unknown, ..block.into_options(&config, addressing) }))
     }
 
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
@@ -116,7 +116,8 @@ struct ImageBlock {
 }
 
 impl Block {
-    fn into_options(self, addressing: Addressing) -> Options {
+    /// What is unknown reads as unset, but for the presets, which `config` tells.
+    fn into_options(self, config: &Value, addressing: Addressing) -> Options {
         let Self {
             remote,
             address,
@@ -149,8 +150,8 @@ impl Block {
             owner: owner.unwrap_or_else(default_owner),
             addressing,
             prefix: nesting_prefix.map(|digits| format!("{digits}-")).unwrap_or_default(),
-            default_image,
-            delete_protection,
+            default_image: Preset::of(config.get("default_image"), default_image),
+            delete_protection: Preset::of(config.get("delete_protection"), delete_protection),
             images: images
                 .unwrap_or_default()
                 .into_iter()
