@@ -152,6 +152,11 @@ fn advice(error: &Error) -> (Path, String) {
                     "`{key}` cannot change while the virtual machine runs. Set `restart_on_update = true`, or stop it first."
                 ),
             ),
+            Refusal::MemoryNotLive => (
+                Path::from("config").key("limits.memory"),
+                "The memory of the running virtual machine cannot become this. Set `restart_on_update = true`, or stop it first."
+                    .to_owned(),
+            ),
             Refusal::NoVirtualMachines(reason) => (Path::from("type"), no_virtual_machines(reason)),
             Refusal::NoMemory => (
                 Path::from("config").key("limits.memory"),

@@ -40,6 +40,8 @@ pub enum Refusal {
     InUse(String),
     /// The key cannot change while the virtual machine runs.
     VmKeyNotLive(String),
+    /// The memory of the running virtual machine cannot become what it shall be.
+    MemoryNotLive,
     /// The instance runs, and must not for this.
     IsRunning,
     /// The instance is stopped, and must not be for this.
@@ -116,6 +118,14 @@ impl Refusal {
             text.split_once("Instance type \"virtual-machine\" is not supported on this server: ")
         {
             return Self::NoVirtualMachines(reason.to_owned());
+        }
+        if has("cannot increase memory size beyond boot time size")
+            || has("memory hotplug feature is disabled")
+            || has("exceeds instance current maximum")
+            || has("cannot live update memory limit")
+            || has("failed setting memory to")
+        {
+            return Self::MemoryNotLive;
         }
         if has("cannot set up guest memory") {
             return Self::NoMemory;
@@ -247,6 +257,11 @@ mod tests {
         check(400, "Instance is running", IsRunning);
         check(400, "The instance is already stopped", IsStopped);
         check(500, "VM agent isn't currently running", AgentNotRunning);
+        check(
+            500,
+            "Cannot increase memory size beyond boot time size when VM is running (Boot time size 256MiB, new size 512MiB)",
+            MemoryNotLive,
+        );
         check(400, "Command not found", CommandNotFound);
         check(
             500,

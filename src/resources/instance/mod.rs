@@ -3,6 +3,7 @@
 mod body;
 mod create;
 mod delete;
+mod kinds;
 mod plan;
 #[cfg(test)]
 mod plan_tests;

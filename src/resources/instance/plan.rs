@@ -152,6 +152,7 @@ fn update(plan: &mut Plan<'_>) {
         plan.unknown("ipv4_address");
     }
     let reasons = restart::reasons(plan.prior, &plan.planned, back_to_dhcp);
+    let perhaps = restart::perhaps(plan.prior, &plan.planned);
     let moves = restart::moves(plan.prior, &plan.planned);
     let runs = plan.prior.get("running").as_bool() == Some(true) && plan.planned.get("running").as_bool() == Some(true);
     let restarts = runs && (!reasons.is_empty() || renamed);
@@ -160,6 +161,14 @@ fn update(plan: &mut Plan<'_>) {
         moved(plan, moves, runs);
     } else if runs && let Some(at) = reasons.first() {
         warn(plan, at.clone(), wanted);
+    } else if runs && renamed {
+        plan.diagnostics.warning(
+            "name",
+            "The instance will be restarted",
+            "Incus renames only while the instance is stopped. It is started again, whatever `restart_on_update` says.",
+        );
+    } else if runs && let Some(at) = &perhaps {
+        may_restart(plan, at.clone(), wanted);
     }
     stale(plan);
     let touched = plan.changed("running")
@@ -167,6 +176,7 @@ fn update(plan: &mut Plan<'_>) {
         || plan.changed("ipv4_address")
         || restart::nics_changed(plan.prior, &plan.planned)
         || (restarts && (wanted || renamed))
+        || (runs && wanted && perhaps.is_some())
         || (runs && moves.is_some());
     if touched {
         ["status", "ipv6_address", "interfaces"].into_iter().for_each(|name| plan.unknown(name));
@@ -229,6 +239,17 @@ fn warn(plan: &mut Plan<'_>, at: Path, restarts: bool) {
             "Incus applies this change at a start only, and `restart_on_update` is false: restart the instance when it suits.",
         );
     }
+}
+
+fn may_restart(plan: &mut Plan<'_>, at: Path, restarts: bool) {
+    let detail = if restarts {
+        "Incus 7.0 gives a running virtual machine more memory, 6.0 does not, and what the guest does not give up cannot be taken \
+         away. Where it cannot be done live the instance is stopped for it, and started again."
+    } else {
+        "Incus 7.0 gives a running virtual machine more memory, 6.0 does not, and what the guest does not give up cannot be taken \
+         away. Where it cannot be done live the apply fails, as `restart_on_update` is false."
+    };
+    plan.diagnostics.warning(at, "The instance may be restarted", detail);
 }
 
 fn refuse_protected(plan: &mut Plan<'_>, what: &str) {

@@ -154,7 +154,8 @@ fn a_restart_that_is_not_wanted_moves_nothing() {
 
 #[test]
 fn a_rename_is_in_place() {
-    let plan = update(json!({}), json!({"name": "www"})).is("id", "pro/www").unknown(MOVES).silent();
+    let plan = update(json!({}), json!({"name": "www"})).is("id", "pro/www").unknown(MOVES);
+    let plan = plan.says("name", "will be restarted");
     assert!(!plan.replaces);
 }
 
@@ -287,4 +288,11 @@ fn unknown_is_never_a_problem() {
         config.set(name, Value::Unknown);
     }
     run(UNSET, &config, &Value::Null, &[]).silent();
+}
+
+#[test]
+fn more_memory_of_a_vm_may_restart_it() {
+    let vm = |memory: &str| json!({"type": "vm", "config": {"limits.memory": memory}});
+    update(vm("1GiB"), vm("2GiB")).unknown(MOVES).says("config[\"limits.memory\"]", "may be restarted");
+    update(json!({"config": {"limits.memory": "1GiB"}}), json!({"config": {"limits.memory": "2GiB"}})).silent();
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::plugin::{Path, Value};
 
+const MEMORY: &str = "limits.memory";
+
 /// Keys of a container that its running init never sees (Incus 6.0 to 7.3: everything else applies live).
 const CONTAINER_AT_START: &[&str] = &[
     "environment.",
@@ -18,20 +20,18 @@ const CONTAINER_AT_START: &[&str] = &[
     "security.syscalls.",
 ];
 
-/// Keys that a running virtual machine takes; the others are refused (`cannot be updated when VM is running`).
+/// Keys that a running virtual machine takes, or how they begin; the others are refused (`cannot be updated when VM is
+/// running`). Incus takes `security.csm` and `security.secureboot` too, for the next start.
 const VM_LIVE: &[&str] = &[
     "boot.",
     "cloud-init.",
-    "cluster.",
+    "cluster.evacuate",
     "environment.",
-    "limits.cpu",
-    "limits.memory",
+    "limits.memory.oom_priority",
     "placement.",
     "security.agent.metrics",
-    "security.csm",
     "security.guestapi",
     "security.protection.",
-    "security.secureboot",
     "snapshots.",
     "user.",
 ];
@@ -46,7 +46,8 @@ pub(super) fn reasons(prior: &Value, planned: &Value, was_static: bool) -> Vec<P
     let is_vm = planned.get("type").as_str() == Some("vm");
     let mut reasons = Vec::new();
     for key in changed_keys(prior.get("config"), planned.get("config")) {
-        if at_start(is_vm, key) {
+        let (from, to) = (prior.get("config").get(key), planned.get("config").get(key));
+        if at_start(is_vm, key, from, to) {
             reasons.push(Path::from("config").key(key));
         }
     }
@@ -118,9 +119,23 @@ fn is_nic(device: &Value) -> bool {
     device.get("type").as_str() == Some("nic")
 }
 
-fn at_start(is_vm: bool, key: &str) -> bool {
+fn at_start(is_vm: bool, key: &str, from: &Value, to: &Value) -> bool {
     let among = |keys: &[&str]| keys.iter().any(|prefix| key.starts_with(prefix));
-    if is_vm { !among(VM_LIVE) } else { among(CONTAINER_AT_START) }
+    match key {
+        _ if !is_vm => among(CONTAINER_AT_START),
+        MEMORY => to.is_null(),
+        // A number of processors is plugged in and out; a set of them, or sockets and cores, are not.
+        "limits.cpu" => [from, to].iter().any(|value| value.as_str().is_some_and(|text| text.parse::<u32>().is_err())),
+        _ => !among(VM_LIVE),
+    }
+}
+
+/// The attribute by which a running virtual machine gets another memory. Incus tries to do that live: 6.0 cannot give
+/// more than at the start, and no version can take away what the guest does not give up.
+pub(super) fn perhaps(prior: &Value, planned: &Value) -> Option<Path> {
+    let (from, to) = (prior.get("config").get(MEMORY), planned.get("config").get(MEMORY));
+    let is_vm = planned.get("type").as_str() == Some("vm");
+    (is_vm && from != to && !to.is_null()).then(|| Path::from("config").key(MEMORY))
 }
 
 fn changed_keys<'v>(from: &'v Value, to: &'v Value) -> Vec<&'v str> {
@@ -145,7 +160,11 @@ mod tests {
     #[test]
     fn a_limit_applies_live() {
         check(json!({"config": {"limits.cpu": "1"}}), json!({"config": {"limits.cpu": "2"}}), &[]);
-        check(json!({"type": "vm", "config": {"limits.cpu": "1"}}), json!({"type": "vm"}), &[]);
+        let vm = |cpu: &str| json!({"type": "vm", "config": {"limits.cpu": cpu}});
+        check(vm("1"), json!({"type": "vm"}), &[]);
+        check(vm("1"), vm("4"), &[]);
+        check(vm("1"), vm("0-3"), &["config[\"limits.cpu\"]"]);
+        check(vm("0,1"), vm("2"), &["config[\"limits.cpu\"]"]);
     }
 
     #[test]
@@ -157,6 +176,20 @@ mod tests {
     #[test]
     fn most_keys_of_a_vm_need_a_start() {
         check(json!({}), json!({"type": "vm", "config": {"raw.qemu": "x", "user.a": "b"}}), &["config[\"raw.qemu\"]"]);
+    }
+
+    #[test]
+    fn another_memory_of_a_vm_may_need_a_start() {
+        let with =
+            |kind: &str, memory: &str| Value::from_json(&json!({"type": kind, "config": {"limits.memory": memory}}));
+        assert_eq!(perhaps(&with("vm", "1GiB"), &with("vm", "2GiB")).unwrap().to_string(), "config[\"limits.memory\"]");
+        assert_eq!(perhaps(&with("lxc", "1GiB"), &with("lxc", "2GiB")), None);
+        assert_eq!(perhaps(&with("vm", "1GiB"), &with("vm", "1GiB")), None);
+        check(
+            json!({"type": "vm", "config": {"limits.memory": "1GiB"}}),
+            json!({"type": "vm"}),
+            &["config[\"limits.memory\"]"],
+        );
     }
 
     #[test]

@@ -98,7 +98,9 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     }
     match change.write(mark).await {
         Err(error)
-            if up && change.model.restart_on_update && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_))) =>
+            if up
+                && change.model.restart_on_update
+                && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_) | Refusal::MemoryNotLive)) =>
         {
             change.stop(&found).await?;
             up = false;

@@ -1,6 +1,7 @@
 //! Rules across the attributes of a configured instance. Unknown is never a problem.
 
 use super::body::{INTERCEPTED, OWN};
+use super::kinds;
 use crate::plugin::{Diagnostics, Path, Value};
 use crate::resources::{expiry, keys};
 
@@ -96,6 +97,16 @@ fn kind(config: &Value, problems: &mut Diagnostics) {
         return;
     }
     let is_vm = kind.as_str() == Some("vm");
+    for key in config.get("config").as_map().into_iter().flatten().map(|(key, _)| key) {
+        let at = Path::from("config").key(key.as_str());
+        if is_vm && kinds::is_of_containers(key) {
+            let detail = format!("A virtual machine has no `{key}`. Remove it, or set `type = \"lxc\"`.");
+            problems.error(at, "Key of containers only", detail);
+        } else if !is_vm && kinds::is_of_vms(key) {
+            let detail = format!("A container has no `{key}`. Remove it, or set `type = \"vm\"`.");
+            problems.error(at, "Key of virtual machines only", detail);
+        }
+    }
     let set = |name: &str| !config.get(name).is_null();
     let wait = config.get("wait");
     if !is_vm {
@@ -128,15 +139,17 @@ fn kind(config: &Value, problems: &mut Diagnostics) {
             "A virtual machine needs no key to run containers, or virtual machines where the host's processor allows it. Remove `nesting`, or set `type = \"lxc\"`.",
         );
     }
-    for key in config.get("config").as_map().into_iter().flatten().map(|(key, _)| key) {
-        let container_only =
-            matches!(key.as_str(), "limits.cpu.allowance" | "limits.memory.enforce" | "security.privileged")
-                || key.starts_with("security.syscalls.");
-        if container_only {
+    for (device, keys) in config.get("devices").as_map().into_iter().flatten() {
+        if keys.get("type").as_str() != Some("gpu") {
+            continue;
+        }
+        for key in kinds::CONTAINER_GPU.iter().filter(|key| !keys.get(key).is_null()) {
             problems.error(
-                Path::from("config").key(key.as_str()),
+                Path::from("devices").key(device.as_str()).key(*key),
                 "Key of containers only",
-                format!("A virtual machine has no `{key}`. Remove it, or set `type = \"lxc\"`."),
+                format!(
+                    "The guest itself owns the devices of a virtual machine. Remove `{key}`, or set `type = \"lxc\"`."
+                ),
             );
         }
     }
@@ -273,6 +286,19 @@ mod tests {
         refused(json!({"type": "vm", "wait": {"agent": false, "agent_timeout": "5s"}}), "wait.agent_timeout", "agent");
         refused(json!({"type": "vm", "wait": {"agent": false, "cloud_init": true}}), "wait.cloud_init", "agent");
         good(json!({"type": "vm", "wait": {"agent": false, "cloud_init": false}}));
+    }
+
+    #[test]
+    fn a_container_has_no_vm_keys() {
+        refused(json!({"config": {"raw.qemu": "-x"}, "type": "lxc"}), "config[\"raw.qemu\"]", "vm");
+        refused(json!({"config": {"limits.memory.hugepages": "true"}}), "config[\"limits.memory.hugepages\"]", "vm");
+    }
+
+    #[test]
+    fn a_vms_gpu_has_no_owner() {
+        let gpu = json!({"type": "vm", "devices": {"gpu": {"type": "gpu", "mode": "0660"}}});
+        refused(gpu, "devices[\"gpu\"][\"mode\"]", "lxc");
+        good(json!({"type": "lxc", "devices": {"gpu": {"type": "gpu", "mode": "0660"}}}));
     }
 
     #[test]
