@@ -19,14 +19,21 @@ pub(crate) struct Lab {
 #[derive(Debug, PartialEq, Eq)]
 enum Owned {
     /// Brought up by this run, ended by it.
-    ByThisRun,
+    Run,
     /// Named by `ANKLUME_LAB`; stays.
-    ByTheCaller,
+    Caller,
+    /// Brought up by one test, ended when that has.
+    OneTest,
 }
 
 fn script(verb: &str, dir: &Path) -> Result<String, String> {
+    script_with(verb, dir, &[])
+}
+
+fn script_with(verb: &str, dir: &Path, more: &[&str]) -> Result<String, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/incus.sh");
-    let output = Command::new(script).arg(verb).arg(dir).output().map_err(|error| format!("{script}: {error}"))?;
+    let output =
+        Command::new(script).arg(verb).arg(dir).args(more).output().map_err(|error| format!("{script}: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -43,18 +50,28 @@ impl Lab {
     pub(crate) fn find() -> Result<Self, String> {
         if let Some(dir) = std::env::var_os("ANKLUME_LAB").map(PathBuf::from) {
             let namespace = script("namespace", &dir)?.trim().to_owned();
-            return Ok(Self { dir, namespace, owned: Owned::ByTheCaller });
+            return Ok(Self { dir, namespace, owned: Owned::Caller });
         }
         end_abandoned();
         let dir = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
         match script("up", &dir).and_then(|_| script("namespace", &dir)) {
-            Ok(namespace) => Ok(Self { dir, namespace: namespace.trim().to_owned(), owned: Owned::ByThisRun }),
+            Ok(namespace) => Ok(Self { dir, namespace: namespace.trim().to_owned(), owned: Owned::Run }),
             Err(reason) => {
                 // The first reason is the one to tell; what `down` finds is swept by the next run.
                 let _ = script("down", &dir);
                 Err(reason)
             }
         }
+    }
+
+    /// Another Incus beside this one, with further storage pools, for a test that would be in the way of others.
+    pub(crate) fn another(word: &str, pools: &[&str]) -> Self {
+        let dir = std::env::temp_dir().join(format!("{PREFIX}{}-{word}", std::process::id()));
+        // Owned before it is up, so that a failure takes away what there is of it.
+        let mut lab = Self { dir: dir.clone(), namespace: String::new(), owned: Owned::OneTest };
+        script_with("up", &dir, pools).unwrap();
+        script("namespace", &dir).unwrap().trim().clone_into(&mut lab.namespace);
+        lab
     }
 
     /// Where it keeps everything.
@@ -123,7 +140,7 @@ impl Lab {
     ///
     /// What of it the machine still holds.
     pub(crate) fn end(&self) -> Result<(), String> {
-        if self.owned == Owned::ByTheCaller || std::env::var_os("KEEP").is_some_and(|keep| keep == "1") {
+        if self.owned != Owned::Run || std::env::var_os("KEEP").is_some_and(|keep| keep == "1") {
             println!("the Incus stays in {}", self.dir.display());
             return Ok(());
         }
@@ -131,11 +148,21 @@ impl Lab {
     }
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.owned == Owned::OneTest
+            && let Err(reason) = script("down", &self.dir)
+        {
+            println!("left behind: {reason}");
+        }
+    }
+}
+
 /// Ends what runs that were killed have left.
 fn end_abandoned() {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
             && let Err(reason) = script("down", &entry.path())
         {

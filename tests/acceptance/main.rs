@@ -16,6 +16,7 @@ mod lab;
 mod offline;
 mod profile;
 mod protection;
+mod root_disk;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         ("domain", domain::CASES),
         ("profile", profile::CASES),
         ("instance", instance::CASES),
+        ("root_disk", root_disk::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),

@@ -17,6 +17,8 @@ pub(super) const ROOT_DISK: &str = "root_disk";
 /// Private state: how the `eth0` of a static address differs from that of the profiles, in words; absent where it does
 /// not.
 pub(super) const STALE: &str = "stale";
+/// Private state: set where Incus takes that `eth0` out of the guest to mend it.
+pub(super) const REPLUG: &str = "replug";
 
 /// What of the provider block a plan of an instance needs.
 #[derive(Clone, Copy, Debug)]
@@ -151,7 +153,7 @@ fn update(plan: &mut Plan<'_>) {
     if back_to_dhcp {
         plan.unknown("ipv4_address");
     }
-    let reasons = restart::reasons(plan.prior, &plan.planned, back_to_dhcp);
+    let reasons = restart::reasons(plan.prior, &plan.planned, &plan.private);
     let perhaps = restart::perhaps(plan.prior, &plan.planned);
     let moves = restart::moves(plan.prior, &plan.planned);
     let runs = plan.prior.get("running").as_bool() == Some(true) && plan.planned.get("running").as_bool() == Some(true);

@@ -91,7 +91,7 @@ fn other_root(verb: &str, device: &str) -> Diagnostic {
 
 async fn no_root(verb: &str, target: &Target<'_>, model: &Model) -> Diagnostic {
     Diagnostic::error(
-        Path::from("root_disk").attribute("pool"),
+        Path::from("root_disk"),
         format!("Unable to {verb} instance: no storage pool for the root disk"),
         format!(
             "No profile of the list ({}) has a root disk. Add one that has, such as \"default\", or set `root_disk.pool`. There are: {}.",

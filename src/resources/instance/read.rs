@@ -44,11 +44,14 @@ async fn refreshed(
         _ => Seen::Nothing,
     };
     let mut state = state::state(found, prior, owned, &seen);
-    private.remove(plan::STALE);
+    [plan::STALE, plan::REPLUG].into_iter().for_each(|name| private.remove(name));
     if owned.nic && found.devices.contains_key(NIC) {
         let inherited = target.inherited(&found.profiles).await?;
-        if let Some(differences) = state::show_stale(&mut state, found, inherited.devices.get(NIC)) {
-            private.set(plan::STALE, differences);
+        if let Some(stale) = state::show_stale(&mut state, found, inherited.devices.get(NIC)) {
+            private.set(plan::STALE, stale.differences);
+            if stale.replugs {
+                private.set(plan::REPLUG, "true");
+            }
         }
     }
     Ok(state)

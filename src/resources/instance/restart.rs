@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plugin::{Path, Value};
+use crate::plugin::{Path, Private, Value};
 
 const MEMORY: &str = "limits.memory";
 
@@ -41,8 +41,10 @@ const NIC_REPLUG: &[&str] = &["name", "network", "nictype", "parent", "hwaddr", 
 
 /// The attributes whose change needs a restart of a running instance.
 ///
-/// An address known after apply is one of DHCP; it needs a restart only where it was static before, `was_static`.
-pub(super) fn reasons(prior: &Value, planned: &Value, was_static: bool) -> Vec<Path> {
+/// An address known after apply is one of DHCP; it needs a restart only where it was static before. `private` tells that,
+/// and whether a stale `eth0` has to be plugged anew.
+pub(super) fn reasons(prior: &Value, planned: &Value, private: &Private) -> Vec<Path> {
+    let was_static = private.get(super::plan::IPV4) == Some("static");
     let is_vm = planned.get("type").as_str() == Some("vm");
     let mut reasons = Vec::new();
     for key in changed_keys(prior.get("config"), planned.get("config")) {
@@ -56,6 +58,10 @@ pub(super) fn reasons(prior: &Value, planned: &Value, was_static: bool) -> Vec<P
         if from != to && (was_static || !to.is_unknown() || name != "ipv4_address") {
             reasons.push(Path::from(name));
         }
+    }
+    let replugged = private.get(super::plan::REPLUG).is_some();
+    if replugged && reasons.iter().all(|path| *path != Path::from("ipv4_address")) {
+        reasons.push(Path::from("ipv4_address"));
     }
     for device in changed_keys(prior.get("devices"), planned.get("devices")) {
         let (from, to) = (prior.get("devices").get(device), planned.get("devices").get(device));
@@ -103,6 +109,11 @@ pub(super) fn moves(prior: &Value, planned: &Value) -> Option<Moves> {
 
 fn is_root(device: &Value) -> bool {
     device.get("type").as_str() == Some("disk") && device.get("path").as_str() == Some("/")
+}
+
+/// Whether a change of this key takes a NIC out of the guest.
+pub(super) fn replugs(key: &str) -> bool {
+    NIC_REPLUG.contains(&key)
 }
 
 /// Whether a NIC comes, goes or changes.
@@ -153,7 +164,7 @@ mod tests {
 
     #[track_caller]
     fn check(prior: serde_json::Value, planned: serde_json::Value, expected: &[&str]) {
-        let found = reasons(&Value::from_json(&prior), &Value::from_json(&planned), false);
+        let found = reasons(&Value::from_json(&prior), &Value::from_json(&planned), &Private::default());
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
     }
 
@@ -202,8 +213,10 @@ mod tests {
         let prior = Value::from_json(&json!({"ipv4_address": "10.0.0.1"}));
         let mut planned = Value::object();
         planned.set("ipv4_address", Value::Unknown);
-        assert!(reasons(&prior, &planned, false).is_empty());
-        assert_eq!(reasons(&prior, &planned, true).len(), 1);
+        assert!(reasons(&prior, &planned, &Private::default()).is_empty());
+        let mut private = Private::default();
+        private.set("ipv4", "static");
+        assert_eq!(reasons(&prior, &planned, &private).len(), 1);
     }
 
     #[test]
@@ -219,6 +232,13 @@ mod tests {
         assert_eq!(moved(own("a"), json!({})), Some(Moves::Perhaps("root_disk".into())));
         assert_eq!(moved(device("a"), device("b")), Some(Moves::Sure(Path::from("devices").key("root"))));
         assert_eq!(moved(json!({}), json!({"devices": {"eth1": {"type": "nic"}}})), None);
+    }
+
+    #[test]
+    fn a_stale_nic_that_is_plugged_anew_needs_a_start() {
+        let mut private = Private::default();
+        private.set("replug", "true");
+        assert_eq!(reasons(&Value::object(), &Value::object(), &private), [Path::from("ipv4_address")]);
     }
 
     #[test]

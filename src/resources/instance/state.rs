@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::{self, Device, NIC, OWN, ROOT};
 use super::plan::is_ipv4;
+use super::restart;
 use crate::incus::Config;
 use crate::incus::instance::{Instance, Kind, State};
 use crate::incus::network::Lease;
@@ -239,9 +240,18 @@ fn interface(nic: &Nic<'_>, found: &Instance, prior: &Value, seen: &Seen) -> (Op
     (name, addresses)
 }
 
+/// How the `eth0` of a static address differs from the one that it should be a copy of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stale {
+    /// Key by key, in words.
+    pub(super) differences: String,
+    /// Whether Incus takes the device out of the guest to mend it.
+    pub(super) replugs: bool,
+}
+
 /// Shows the `eth0` of a static address in `devices` where it is not `wanted` with that address: a stale copy of the
 /// profiles' device, or one changed by hand. From there the next apply takes it away. Returns how it differs.
-pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&Device>) -> Option<String> {
+pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&Device>) -> Option<Stale> {
     let nic = found.devices.get(NIC)?;
     let address = nic.get("ipv4.address")?;
     let wanted = body::static_nic(Some(wanted?), address);
@@ -251,19 +261,15 @@ pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&De
     let mut devices = state.get("devices").as_map().cloned().unwrap_or_default();
     devices.insert(NIC.to_owned(), nic.clone().into());
     state.set("devices", Value::Map(devices));
-    Some(differences(nic, &wanted))
-}
-
-/// `mtu` is "1400" and not set in the profiles; ...
-fn differences(nic: &Device, wanted: &Device) -> String {
-    let shown = |value: Option<&String>| value.map_or("not set".to_owned(), |value| format!("\"{value}\""));
     let keys: BTreeSet<&String> = nic.keys().chain(wanted.keys()).collect();
-    let told: Vec<_> = keys
-        .into_iter()
-        .filter(|key| nic.get(*key) != wanted.get(*key))
-        .map(|key| format!("`{key}` is {} here and {} there", shown(nic.get(key)), shown(wanted.get(key))))
-        .collect();
-    told.join(", ")
+    let keys: Vec<_> = keys.into_iter().filter(|key| nic.get(*key) != wanted.get(*key)).collect();
+    let shown = |value: Option<&String>| value.map_or("not set".to_owned(), |value| format!("\"{value}\""));
+    let told =
+        |key: &&String| format!("`{key}` is {} here and {} there", shown(nic.get(*key)), shown(wanted.get(*key)));
+    Some(Stale {
+        differences: keys.iter().map(told).collect::<Vec<_>>().join(", "),
+        replugs: keys.iter().any(|key| restart::replugs(key)),
+    })
 }
 
 #[cfg(test)]
@@ -308,11 +314,14 @@ mod tests {
         assert_eq!(show_stale(&mut state, &found, Some(&same)), None);
         assert!(state.get("devices").is_null());
         let other = profile(json!({"type": "nic", "network": "net-pro", "security.mac_filtering": "true"}));
-        let told = show_stale(&mut state, &found, Some(&other)).unwrap();
+        let stale = show_stale(&mut state, &found, Some(&other)).unwrap();
         assert_eq!(
-            told,
+            stale.differences,
             "`mtu` is \"1400\" here and not set there, `security.mac_filtering` is not set here and \"true\" there"
         );
+        assert!(stale.replugs);
+        let filtered = profile(json!({"type": "nic", "network": "net-pro", "mtu": "1400", "boot.priority": "1"}));
+        assert!(!show_stale(&mut state, &found, Some(&filtered)).unwrap().replugs);
         assert_eq!(state.get("devices").get("eth0").get("mtu").as_str(), Some("1400"));
     }
 }

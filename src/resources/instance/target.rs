@@ -117,6 +117,7 @@ pub(super) fn overrides(private: &mut Private, nic: bool, root: bool) {
     keep(plan::ROOT_DISK, root.then_some("own"));
     // Whatever is written copies the device anew.
     keep(plan::STALE, None);
+    keep(plan::REPLUG, None);
 }
 
 /// The stored keys of an instance that say which devices belong to an attribute.

@@ -137,9 +137,8 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         false => Inherited::default(),
     };
     let mut private = input.private.clone();
-    let was_static = private.get(super::plan::IPV4) == Some("static");
     target::overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
-    let reasons = restart::reasons(&input.prior, &input.planned, was_static);
+    let reasons = restart::reasons(&input.prior, &input.planned, &input.private);
     let needs = model.running && model.restart_on_update && !reasons.is_empty();
     let change = Change {
         target: &target,
