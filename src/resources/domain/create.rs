@@ -18,7 +18,7 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
     let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
     let name = domain.name.as_str();
     session.create_once(KIND, name)?;
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
     let marks = Marks::new(marks::fingerprint(session.owner(), KIND, name, &input.config, &[]));
     let failure = |error: &incus::Error| Failure::from(failed("create", name, error));

@@ -12,7 +12,7 @@ use crate::resources::{keys, marks, refusal, timeouts};
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
     refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
     let name = prior.state.get("name").as_str().unwrap_or_default();
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
     let failure = |error: &incus::Error| Failure::from(failed("delete", name, error));
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;

@@ -17,7 +17,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
     let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
     let name = domain.name.as_str();
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
     let failure = |error: &incus::Error| Failure::from(failed("update", name, error));
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;

@@ -77,7 +77,7 @@ impl Resource<Session> for Profile {
         let model = Model::read(&input.planned)?;
         let id = format!("{}/{}", model.domain, model.name);
         session.create_once(KIND, &id)?;
-        let client = session.client().await?;
+        let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
         let project = session.project(&model.domain);
         let marks = Marks::new(marks::fingerprint(session.owner(), KIND, &id, &input.config, &[]));
@@ -133,9 +133,9 @@ impl Resource<Session> for Profile {
         }
     }
 
-    async fn read(&self, session: &Session, _call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+    async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
         refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
-        let client = session.client().await?;
+        let client = session.client_until(&timeouts::of_read(call, &current.state)).await?;
         let (domain, name) = names(&current.state);
         let found = client.read_profile(&session.project(domain), name).await;
         let found = found.map_err(|error| failed("read", name, domain, &error))?;
@@ -145,7 +145,7 @@ impl Resource<Session> for Profile {
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
         refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
         let model = Model::read(&input.planned)?;
-        let client = session.client().await?;
+        let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
         let project = session.project(&model.domain);
         let old = input.prior.get("name").as_str().unwrap_or(&model.name);
@@ -174,7 +174,7 @@ impl Resource<Session> for Profile {
 
     async fn delete(&self, session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
         refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
-        let client = session.client().await?;
+        let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
         let (domain, name) = names(&prior.state);
         let project = session.project(domain);
@@ -198,7 +198,7 @@ impl Resource<Session> for Profile {
         Ok(())
     }
 
-    async fn import(&self, session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
+    async fn import(&self, session: &Session, call: &Call, id: &str) -> Result<Stored, Failure> {
         let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty())
         else {
             return Err(Diagnostic::error(
@@ -208,7 +208,7 @@ impl Resource<Session> for Profile {
             )
             .into());
         };
-        let client = session.client().await?;
+        let client = session.client_until(&timeouts::of_read(call, &Value::Null)).await?;
         let found = client
             .find::<profile::Profile>(profile::get(&session.project(domain), name))
             .await
