@@ -99,7 +99,9 @@ impl Resource<Session> for Domain {
         let mut private = crate::plugin::Private::default();
         private.set("prefix", session.prefix());
         private.set("incarnation", project.config.get(marks::INCARNATION).cloned().unwrap_or_default());
-        let state = pieces.state(session, id, &Value::object());
+        let mut prior = Value::object();
+        prior.set("timeouts", timeouts::stored(&project.config));
+        let state = pieces.state(session, id, &prior);
         let private = pieces.private(private, &state);
         Ok(Stored::new(state, private))
     }
