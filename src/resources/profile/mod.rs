@@ -299,6 +299,9 @@ fn state(found: &profile::Profile, prior: &Value) -> Value {
 
 fn failed(verb: &str, name: &str, domain: &str, error: &incus::Error) -> Diagnostic {
     let mut diagnostic = refusal::diagnostic(format!("Unable to {verb} profile"), error);
+    if error.refusal() == Some(&incus::Refusal::RootDiskInUse) {
+        diagnostic.path = Path::from("devices");
+    }
     diagnostic.detail = format!("Profile \"{name}\" in domain \"{domain}\". {}", diagnostic.detail);
     diagnostic
 }
