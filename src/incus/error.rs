@@ -162,7 +162,7 @@ fn last_seen(last: &Option<String>) -> String {
 impl Error {
     /// A refusal by Incus, its text classified.
     pub fn refused(status: u16, text: impl Into<String>) -> Self {
-        let text = text.into();
+        let text = Refusal::readable(text.into());
         let refusal = Refusal::classify(status, &text);
         Self::Refused { status, text, refusal }
     }
@@ -204,7 +204,7 @@ impl Error {
 
     /// The server knows us and does not allow it.
     pub fn is_forbidden(&self) -> bool {
-        self.status() == Some(403)
+        self.status() == Some(403) || matches!(self.refusal(), Some(Refusal::Forbidden))
     }
 
     /// The daemon is starting or shutting down, and does nothing yet or any more.

@@ -44,6 +44,9 @@ pub fn unresolved(error: &remote::Error) -> Diagnostic {
             "Set `server_certificate` or `server_fingerprint`, or give a `token`, which carries the fingerprint."
                 .to_owned(),
         ),
+        remote::Error::ReadSetting { setting, .. } => {
+            (*setting, "Give the text in PEM, or the path of a file that this user may read.".to_owned())
+        }
         remote::Error::BadFingerprint => ("server_fingerprint", "Copy it from `incus info` on the server.".to_owned()),
         remote::Error::BadCertificate { .. } => {
             ("server_certificate", "Give the certificate in PEM, or the path of such a file.".to_owned())
@@ -145,7 +148,21 @@ fn advice(error: &Error) -> (Path, String) {
             Refusal::ProjectNotEmpty => {
                 root("The domain still holds something. Remove it first, or set `force_destroy = true` and apply.")
             }
-            Refusal::InUse(_) => root("Something still uses it. Remove the users first."),
+            Refusal::UnknownNetworkKey(key) => (
+                Path::from("network_config").key(key.as_str()),
+                format!("Incus does not know `{key}` for a bridge. Look for a typo."),
+            ),
+            Refusal::ProjectRule => root(
+                "The project does not allow it. What it allows stands in `config` of the domain: `limits.*` and `restricted.*`.",
+            ),
+            Refusal::RootDiskInUse => at(
+                "storage_pool",
+                "Instances have their root disk from this profile: it stays there, in its pool. Set it back, or give these instances a `root_disk` of their own first.",
+            ),
+            Refusal::SavedButInstancesFailed => root(
+                "The profile is changed, but instances that use it could not follow and have what they had. Mend what is named below, then change the profile again.",
+            ),
+            Refusal::InUse => root("Something still uses it. Remove the users first."),
             Refusal::VmKeyNotLive(key) => (
                 Path::from("config").key(key.as_str()),
                 format!(

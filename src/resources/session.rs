@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::domain::Addressing;
 use super::refusal;
-use crate::incus::{Client, remote};
+use crate::incus::{Client, Wait, remote};
 use crate::plugin::{Action, Diagnostics, Path, Plan, Problem, Value};
 
 /// Where an image comes from.
@@ -122,6 +122,15 @@ impl Session {
                     .map_err(|error| refusal::unresolved(&error).into())
             })
             .await
+    }
+
+    /// [`Self::client`], with reads that end with `wait`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::client`].
+    pub async fn client_until(&self, wait: &Wait) -> Result<Client, Diagnostics> {
+        Ok(self.client().await?.reading(wait))
     }
 
     /// Whose fingerprints these are.

@@ -85,7 +85,8 @@ fn no_permission(run: &Workspace) {
 
 fn unknown_remote(run: &Workspace) {
     run.configure_provider("  remote = \"nowhere\"\n", &pooled("nobody"));
-    golden::holds("unknown_remote", &run.fail_in_full(APPLY), &[]);
+    let registry = [("registry.opentofu.org", "<registry>"), ("registry.terraform.io", "<registry>")];
+    golden::holds("unknown_remote", &run.fail_in_full(APPLY), &registry);
 }
 
 fn wrong_certificate(run: &Workspace) {

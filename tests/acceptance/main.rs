@@ -4,8 +4,10 @@
 //! own. Where it cannot be had, that is a failure under `CI=true` and said loudly elsewhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod adoption;
 mod cli;
 mod domain;
+
 mod errors;
 mod examples;
 mod golden;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let nouns = [
         ("domain", domain::CASES),
+        ("adoption", adoption::CASES),
         ("profile", profile::CASES),
         ("instance", instance::CASES),
         ("root_disk", root_disk::CASES),

@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Deletes an instance. One of another incarnation was adopted by a replacement: it stays, and this counts as done.
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
     refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
     let (domain, name) = names(&prior.state);
     let target = Target::new(session, client, domain, name);

@@ -7,9 +7,9 @@ use super::state::{self, Owned, Seen};
 use super::target::{self, Target, names};
 use crate::incus::Error;
 use crate::incus::instance::Instance;
-use crate::plugin::{Diagnostic, Failure, Path, Private, Stored, Value};
+use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Value};
 use crate::resources::session::Session;
-use crate::resources::{marks, refusal};
+use crate::resources::{marks, refusal, timeouts};
 
 /// The devices that `private` says belong to an attribute.
 pub(super) fn owned(private: &Private) -> Owned {
@@ -17,9 +17,9 @@ pub(super) fn owned(private: &Private) -> Owned {
 }
 
 /// Reads an instance. Never asks a guest: addresses come from the bridge's leases.
-pub(super) async fn read(session: &Session, current: Stored) -> Result<Option<Stored>, Failure> {
+pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
     refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_read(call, &current.state)).await?;
     let (domain, name) = names(&current.state);
     let target = Target::new(session, client, domain, name);
     let found = client.read_instance(&target.project, &target.name).await;
@@ -67,13 +67,13 @@ async fn leases(target: &Target<'_>, network: &str) -> Result<Seen, Error> {
 }
 
 /// Finds an instance by `<domain>/<name>`.
-pub(super) async fn import(session: &Session, id: &str) -> Result<Stored, Failure> {
+pub(super) async fn import(session: &Session, call: &Call, id: &str) -> Result<Stored, Failure> {
     let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty())
     else {
         let detail = format!("\"{id}\" is not `<domain>/<name>`, such as \"pro/pro-dev\".");
         return Err(Diagnostic::error(Path::root(), "Invalid import id", detail).into());
     };
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_read(call, &Value::Null)).await?;
     let target = Target::new(session, client, domain, name);
     let Some(found) = target.fetch().await.map_err(|error| target.failure("import", &error))? else {
         let detail = format!(
@@ -113,7 +113,7 @@ fn kept(found: &Instance, domain: &str, name: &str) -> Value {
     prior.set("domain", domain);
     prior.set("name", name);
     prior.set("wait", object("wait", &schema::WAIT));
-    prior.set("timeouts", object("timeouts", &["create", "update", "delete"]));
+    prior.set("timeouts", object("timeouts", timeouts::STEPS));
     prior.set("stop_timeout", stored("stop_timeout").unwrap_or("30s"));
     prior.set("restart_on_update", stored("restart_on_update") != Some("false"));
     prior
