@@ -7,23 +7,24 @@ use serde::{Deserialize, Serialize};
 use crate::incus::instance::{Instance, Kind, is_root};
 use crate::incus::{Config, Devices};
 use crate::plugin::{DecodeError, Value};
+use crate::resources::cloud_init::{self, CloudInit};
 use crate::resources::keys::{self, Own};
 use crate::resources::marks;
 
 /// Keys with an attribute of their own.
-pub(super) const OWN: &[Own] = &[
-    (AUTOSTART, "boot_autostart"),
-    (PRIORITY, "boot_priority"),
-    (SCHEDULE, "snapshots_schedule"),
-    (EXPIRY, "snapshots_expiry"),
-    (SECURE_BOOT, "secure_boot"),
-    (CSM, "csm"),
-    (NESTING, "nesting"),
-    (PROTECTION, "delete_protection"),
-    (USER_DATA, "cloud_init"),
-    (VENDOR_DATA, "cloud_init"),
-    (NETWORK_CONFIG, "cloud_init"),
-];
+pub(super) const OWN: &[Own] = &keys::joined::<14>(
+    &[
+        (AUTOSTART, "boot_autostart"),
+        (PRIORITY, "boot_priority"),
+        (SCHEDULE, "snapshots_schedule"),
+        (EXPIRY, "snapshots_expiry"),
+        (SECURE_BOOT, "secure_boot"),
+        (CSM, "csm"),
+        (NESTING, "nesting"),
+        (PROTECTION, "delete_protection"),
+    ],
+    cloud_init::OWN,
+);
 pub(super) const AUTOSTART: &str = "boot.autostart";
 pub(super) const PRIORITY: &str = "boot.autostart.priority";
 pub(super) const SCHEDULE: &str = "snapshots.schedule";
@@ -34,9 +35,6 @@ pub(super) const NESTING: &str = "security.nesting";
 /// What containers inside need besides [`NESTING`]; these belong to `nesting` while it is true.
 pub(super) const INTERCEPTED: [&str; 2] = ["security.syscalls.intercept.mknod", "security.syscalls.intercept.setxattr"];
 pub(super) const PROTECTION: &str = "security.protection.delete";
-pub(super) const USER_DATA: &str = "cloud-init.user-data";
-pub(super) const VENDOR_DATA: &str = "cloud-init.vendor-data";
-pub(super) const NETWORK_CONFIG: &str = "cloud-init.network-config";
 
 /// The device of a static address.
 pub(super) const NIC: &str = "eth0";
@@ -47,7 +45,7 @@ pub(super) const ROOT: &str = "root";
 pub(super) type Device = BTreeMap<String, String>;
 
 /// The attributes that a configuration may set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(super) struct Model {
     pub(super) name: String,
     pub(super) domain: String,
@@ -82,14 +80,6 @@ pub(super) struct Model {
 pub(super) struct RootDisk {
     pub(super) size: Option<String>,
     pub(super) pool: Option<String>,
-}
-
-/// `cloud_init`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CloudInit {
-    pub(super) user_data: Option<String>,
-    pub(super) vendor_data: Option<String>,
-    pub(super) network_config: Option<String>,
 }
 
 /// `wait`.
@@ -222,8 +212,8 @@ impl Model {
         } = self;
         keys::bring(config, &wanted.clone().unwrap_or_default(), OWN);
         let flag = |value: Option<bool>| value.map(|flag| flag.to_string());
-        let CloudInit { user_data, vendor_data, network_config } = cloud_init.clone().unwrap_or_default();
-        let own: [(&str, Option<String>); 11] = [
+        cloud_init.clone().unwrap_or_default().write(config);
+        let own: [(&str, Option<String>); 8] = [
             (AUTOSTART, flag(*boot_autostart)),
             (PRIORITY, boot_priority.map(|number| number.to_string())),
             (SCHEDULE, snapshots_schedule.clone()),
@@ -232,9 +222,6 @@ impl Model {
             (CSM, flag(*csm)),
             (NESTING, flag(*nesting)),
             (PROTECTION, flag(delete_protection.filter(|on| *on))),
-            (USER_DATA, user_data),
-            (VENDOR_DATA, vendor_data),
-            (NETWORK_CONFIG, network_config),
         ];
         own.into_iter().for_each(|(key, value)| keys::put(config, key, value));
         if *nesting == Some(true) {

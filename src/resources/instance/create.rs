@@ -12,7 +12,7 @@ use super::update::{self, Change, Restart};
 use super::wait::{self, Up};
 use super::{KIND, SECRET, preflight, read, unready};
 use crate::incus::instance::{self, Instance, Source};
-use crate::incus::{Config, Error, Refusal, Wait};
+use crate::incus::{Client, Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::{ImageReference, Session};
@@ -27,8 +27,9 @@ const LIFT: Duration = Duration::from_secs(10);
 pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
     let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
     let id = model.id();
+    let client = session.client_until(&timeouts::of_stop(call)).await?;
     session.create_once(KIND, &id)?;
-    let result = Creation::prepare(session, call, &input, model).await;
+    let result = Creation::prepare(session, &client, call, &input, model).await;
     let result = match result {
         Ok(creation) => creation.run(&input).await,
         Err(failure) => Err(failure),
@@ -50,9 +51,14 @@ struct Creation<'s> {
 }
 
 impl<'s> Creation<'s> {
-    async fn prepare(session: &'s Session, call: &Call, input: &Create, model: Model) -> Result<Self, Failure> {
+    async fn prepare(
+        session: &Session,
+        client: &'s Client,
+        call: &Call,
+        input: &Create,
+        model: Model,
+    ) -> Result<Self, Failure> {
         let source = source(session, &model)?;
-        let client = session.client().await?;
         let target = Target::new(session, client, &model.domain, &model.name);
         let inherited = match model.inherits() {
             true => preflight::inherited("create", &target, &model).await?,
@@ -121,7 +127,7 @@ impl<'s> Creation<'s> {
     }
 
     async fn carry_on(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
-        let Ok(Some(found)) = self.target.fetch().await else { return Err(self.failure(error).await) };
+        let Ok(Some(found)) = self.target.look_back().await else { return Err(self.failure(error).await) };
         let mut warnings = Diagnostics::default();
         if let Some(unready) = error.unready() {
             warnings.extend(unready::warning(&self.target, &self.model, unready));
@@ -190,7 +196,7 @@ impl<'s> Creation<'s> {
     /// A create that failed: what it made is unprotected and goes into the state, tainted, so that it can be destroyed.
     async fn refused(self, input: &Create, error: &Error) -> Failure {
         let told = self.failure(error).await;
-        let Ok(Some(found)) = self.target.fetch().await else { return told };
+        let Ok(Some(found)) = self.target.look_back().await else { return told };
         if found.config.get(marks::INCARNATION) != Some(&self.marks.incarnation) {
             return told;
         }

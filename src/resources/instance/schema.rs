@@ -1,7 +1,7 @@
 //! The form of `anklume_instance`.
 
 use crate::plugin::{Attribute, Problem, Schema, Type, Value};
-use crate::resources::{duration, expiry, name, schedule, size, timeouts};
+use crate::resources::{cloud_init, duration, expiry, name, schedule, size, timeouts};
 
 /// Every attribute, with what the documentation says of it.
 pub(super) fn schema() -> Schema {
@@ -80,16 +80,9 @@ fn content() -> Vec<Attribute> {
         ),
         Attribute::bool("secure_boot").optional().describe("Secure boot (virtual machines only)."),
         Attribute::bool("csm").optional().describe("Boot by BIOS rather than UEFI (virtual machines only); needs `secure_boot = false`."),
-        Attribute::single(
-            "cloud_init",
-            vec![
-                Attribute::string("user_data").optional().sensitive().describe("User data, such as `#cloud-config`."),
-                Attribute::string("vendor_data").optional().sensitive().describe("Vendor data."),
-                Attribute::string("network_config").optional().sensitive().describe("Network configuration."),
-            ],
-        )
-        .optional()
-        .describe("What cloud-init reads inside. A change is seen by cloud-init at the next first boot only."),
+        cloud_init::attribute(
+            "What cloud-init reads inside. A change is seen by cloud-init at the next first boot only.",
+        ),
     ]
 }
 

@@ -9,7 +9,7 @@ use crate::incus::Config;
 use crate::incus::instance::{Instance, Kind, State};
 use crate::incus::network::Lease;
 use crate::plugin::Value;
-use crate::resources::{keys, marks};
+use crate::resources::{cloud_init, keys, marks};
 
 /// Where addresses come from.
 pub(super) enum Seen {
@@ -61,7 +61,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     state.set("snapshots_schedule", text(body::SCHEDULE));
     state.set("snapshots_expiry", text(body::EXPIRY));
     state.set("delete_protection", config.get(body::PROTECTION).is_some_and(|value| keys::is_true(value)));
-    state.set("cloud_init", cloud_init(config, prior.get("cloud_init")));
+    state.set("cloud_init", cloud_init::read(config, prior.get("cloud_init")));
     state.set("ephemeral", found.ephemeral);
     state.set("running", !found.is_stopped() && found.status_code != ERROR);
     state.set("status", status(found));
@@ -101,15 +101,6 @@ fn known(value: &Value) -> Value {
 
 fn status(found: &Instance) -> &str {
     if found.status == "Ready" { "Running" } else { &found.status }
-}
-
-fn cloud_init(config: &BTreeMap<String, String>, prior: &Value) -> Value {
-    let members =
-        [("user_data", body::USER_DATA), ("vendor_data", body::VENDOR_DATA), ("network_config", body::NETWORK_CONFIG)];
-    if prior.as_map().is_none() && members.iter().all(|(_, key)| !config.contains_key(*key)) {
-        return Value::Null;
-    }
-    Value::Map(members.iter().map(|(name, key)| ((*name).to_owned(), config.get(*key).cloned().into())).collect())
 }
 
 fn devices(state: &mut Value, found: &Instance, prior: &Value, owned: Owned) {

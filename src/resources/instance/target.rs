@@ -33,6 +33,11 @@ impl<'c> Target<'c> {
         self.client.find(instance::get(&self.project, &self.name)).await
     }
 
+    /// [`Self::fetch`] after a failure, which may have been the end of the call's own time.
+    pub(super) async fn look_back(&self) -> Result<Option<Instance>, Error> {
+        self.client.reading(&Wait::afterwards()).find(instance::get(&self.project, &self.name)).await
+    }
+
     /// The devices of `profiles`, read through the shared list.
     pub(super) async fn inherited(&self, profiles: &[String]) -> Result<Inherited, Error> {
         let mut devices = Vec::with_capacity(profiles.len());

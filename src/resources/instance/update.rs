@@ -124,7 +124,7 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
     let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
     let (_, old) = names(&input.prior);
     let target = Target::new(session, client, &model.domain, old);
@@ -166,7 +166,9 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             Ok(Stored { state, private, warnings: up.warnings })
         }
         Err(Error::Unready(unready)) => {
-            let Ok(Some(found)) = new.fetch().await else { return Err(unready::error(&new, &model, &unready).into()) };
+            let Ok(Some(found)) = new.look_back().await else {
+                return Err(unready::error(&new, &model, &unready).into());
+            };
             let state = state::state(&found, &input.planned, owned, &Seen::Nothing);
             if warns(&model) {
                 let warnings = unready::warning(&new, &model, &unready).into();
@@ -198,7 +200,7 @@ async fn settled(change: &Change<'_>, planned: &Value, started: Instant) -> Resu
 /// What stands now, under the old name or the new one, goes into the state.
 async fn partial(failure: Failure, input: &Update, old: &Target<'_>, new: &Target<'_>) -> Failure {
     for target in [old, new] {
-        let Ok(Some(found)) = target.fetch().await else { continue };
+        let Ok(Some(found)) = target.look_back().await else { continue };
         // Under the new name there may be somebody else's, because of which the rename failed.
         if !marks::same_incarnation(&found.config, &input.private) {
             continue;

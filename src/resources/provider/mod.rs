@@ -297,7 +297,7 @@ mod tests {
         for (pairs, at) in [
             (vec![("address", "http://h".into())], "address"),
             (vec![("address", "https://h".into()), ("config_dir", "/nonexistent".into())], "address"),
-            (vec![("remote", "nowhere".into()), ("config_dir", "/nonexistent".into())], "remote"),
+            (vec![("token", "garbage".into())], "token"),
             (
                 vec![("address", "https://h".into()), ("server_certificate", "/nonexistent".into())],
                 "server_certificate",
