@@ -73,6 +73,8 @@ pub struct Running {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// What ends the reads of this clone.
+    reads: Wait,
 }
 
 pub(crate) struct Inner {
@@ -122,7 +124,15 @@ impl Client {
                 token,
                 enrolled: OnceCell::new(),
             }),
+            reads: Wait::default(),
         }
+    }
+
+    /// This client with reads that end with `wait`: by its stop, and all of them at its deadline; each after
+    /// [`Limits::read`] where it has none. Writes, and reads that others wait for, are not concerned.
+    #[must_use]
+    pub fn reading(&self, wait: &Wait) -> Self {
+        Self { inner: self.inner.clone(), reads: wait.clone() }
     }
 
     /// Where it connects to.
@@ -153,15 +163,11 @@ impl Client {
     ///
     /// [`ConnectFault::Untrusted`] where it does not trust us, and all of [`Client::get`].
     pub async fn server(&self) -> Result<Arc<Server>, Error> {
-        let server = self
-            .inner
-            .server
-            .get_or_try_init(|| async {
-                let server: Server = self.get(server::get()).await?.value;
-                if server.is_trusted() { Ok(Arc::new(server)) } else { Err(self.untrusted()) }
-            })
-            .await?;
-        Ok(server.clone())
+        let server = self.inner.server.get_or_try_init(|| async {
+            let server: Server = self.get(server::get()).await?.value;
+            if server.is_trusted() { Ok(Arc::new(server)) } else { Err(self.untrusted()) }
+        });
+        self.read_wait().ends("GET /1.0", server).await.cloned()
     }
 
     fn untrusted(&self) -> Error {
@@ -172,7 +178,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Connection, refusal ([`Error::is_not_found`]), an answer that is no `T`, or no answer within [`Limits::read`].
+    /// Connection, refusal ([`Error::is_not_found`]), an answer that is no `T`, no answer within [`Limits::read`], or what
+    /// [`Client::reading`] was given: [`Error::Deadline`], [`Error::Stopped`].
     pub async fn get<T: DeserializeOwned>(&self, request: Request) -> Result<Fetched<T>, Error> {
         let raw = self.exchange(&request, &self.read_wait()).await?;
         let envelope = self.open(&request, &raw).await?;
@@ -195,8 +202,8 @@ impl Client {
     }
 
     /// Reads a list, each item as JSON text.
-    pub(crate) async fn list(&self, request: &Request) -> Result<Vec<Box<RawValue>>, Error> {
-        let raw = self.exchange(request, &self.read_wait()).await?;
+    pub(crate) async fn list(&self, request: &Request, wait: &Wait) -> Result<Vec<Box<RawValue>>, Error> {
+        let raw = self.exchange(request, wait).await?;
         let envelope = self.open(request, &raw).await?;
         let text = envelope.metadata.map_or("null", RawValue::get);
         let items: Option<Vec<Box<RawValue>>> =
@@ -249,12 +256,14 @@ impl Client {
     }
 
     pub(crate) fn read_wait(&self) -> Wait {
-        Wait { deadline: Some(Instant::now() + self.inner.limits.read), ..Wait::default() }
+        let deadline = self.reads.deadline.unwrap_or_else(|| Instant::now() + self.inner.limits.read);
+        Wait { deadline: Some(deadline), stop: self.reads.stop.clone() }
     }
 
     /// Sends and reads the whole answer, whatever its status.
     pub(crate) async fn exchange(&self, request: &Request, wait: &Wait) -> Result<Raw, Error> {
-        self.enroll(wait).await?;
+        // Another call may be enrolling: its end is not this one's.
+        wait.ends("GET /1.0", self.enroll(wait)).await?;
         self.exchange_raw(request, wait).await
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 pub use refusal::Refusal;
 
+use super::ready::Unready;
+
 /// A cause kept beside an error, shared so that one failed list can answer many readers.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
@@ -130,6 +132,9 @@ pub enum Error {
         #[source]
         source: Option<Cause>,
     },
+    /// A started instance is not usable.
+    #[error("{0}")]
+    Unready(Box<Unready>),
     /// The deadline passed.
     #[error("deadline passed while waiting for {what}{}", last_seen(.last))]
     Deadline {
@@ -157,7 +162,7 @@ fn last_seen(last: &Option<String>) -> String {
 impl Error {
     /// A refusal by Incus, its text classified.
     pub fn refused(status: u16, text: impl Into<String>) -> Self {
-        let text = text.into();
+        let text = Refusal::readable(text.into());
         let refusal = Refusal::classify(status, &text);
         Self::Refused { status, text, refusal }
     }
@@ -199,7 +204,12 @@ impl Error {
 
     /// The server knows us and does not allow it.
     pub fn is_forbidden(&self) -> bool {
-        self.status() == Some(403)
+        self.status() == Some(403) || matches!(self.refusal(), Some(Refusal::Forbidden))
+    }
+
+    /// The daemon is starting or shutting down, and does nothing yet or any more.
+    pub fn is_unavailable(&self) -> bool {
+        self.status() == Some(503)
     }
 
     /// No connection, or a broken one.
@@ -210,6 +220,14 @@ impl Error {
     /// The deadline passed.
     pub fn is_deadline(&self) -> bool {
         matches!(self, Self::Deadline { .. })
+    }
+
+    /// A started instance is not usable: what was waited for, and what was seen.
+    pub fn unready(&self) -> Option<&Unready> {
+        match self {
+            Self::Unready(unready) => Some(unready),
+            _ => None,
+        }
     }
 
     /// The caller's stop token fired.
@@ -236,7 +254,8 @@ impl Error {
             Self::Answer { .. }
             | Self::TooLarge { .. }
             | Self::OperationGone { .. }
-            | Self::OperationCancelled { .. } => true,
+            | Self::OperationCancelled { .. }
+            | Self::Unready(_) => true,
             Self::Connect { .. } | Self::Body { .. } | Self::Refused { .. } => false,
         }
     }

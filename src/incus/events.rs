@@ -75,6 +75,21 @@ pub(crate) struct Hub {
     state: Arc<Mutex<State>>,
 }
 
+#[cfg(test)]
+impl Hub {
+    /// A subscription to a stream that says what the caller makes it say.
+    pub(crate) fn scripted(&self) -> Subscription {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.subscribers += 1;
+        let (sender, _) = state.stream.get_or_insert_with(|| (broadcast::channel(BACKLOG).0, CancellationToken::new()));
+        Subscription { hub: self.clone(), receiver: sender.subscribe(), connected: false }
+    }
+
+    pub(crate) fn say(&self, notice: Notice) {
+        self.tell(notice, &CancellationToken::new());
+    }
+}
+
 /// A share of the event stream, which ends with the last one.
 pub struct Subscription {
     hub: Hub,
@@ -89,6 +104,11 @@ impl std::fmt::Debug for Subscription {
 }
 
 impl Subscription {
+    /// How many subscriptions share the stream, this one included.
+    pub fn sharers(&self) -> usize {
+        self.hub.state.lock().unwrap_or_else(PoisonError::into_inner).subscribers
+    }
+
     /// The next notice. Cancel-safe.
     pub async fn next(&mut self) -> Notice {
         if std::mem::take(&mut self.connected) {

@@ -82,6 +82,17 @@ impl Instance {
     pub fn is_stopped(&self) -> bool {
         self.status_code == 102
     }
+
+    /// The storage pool of its root disk, its own or a profile's.
+    pub fn root_pool(&self) -> Option<&str> {
+        let root = self.expanded_devices.values().find(|device| is_root(device))?;
+        root.get("pool").map(String::as_str)
+    }
+}
+
+/// Whether a device is a root disk: a disk at `/`.
+pub fn is_root(device: &BTreeMap<String, String>) -> bool {
+    device.get("type").is_some_and(|kind| kind == "disk") && device.get("path").is_some_and(|path| path == "/")
 }
 
 /// Where the root disk of a new instance comes from.
@@ -252,6 +263,13 @@ pub fn rename(project: &str, name: &str, new: &str) -> Request {
     Request::post(&["instances", name], &serde_json::json!({ "name": new })).project(project)
 }
 
+/// Moves the root disk of a stopped instance to another storage pool; async. Incus writes `pool` into the instance's own
+/// root device, and a new `volatile.cloud-init.instance-id` (seen on 6.0.4).
+pub fn move_to_pool(project: &str, name: &str, pool: &str) -> Request {
+    let body = serde_json::json!({ "name": name, "pool": pool, "migration": true });
+    Request::post(&["instances", name], &body).project(project)
+}
+
 /// Removes a stopped instance; async.
 pub fn delete(project: &str, name: &str) -> Request {
     Request::delete(&["instances", name]).project(project)
@@ -262,10 +280,11 @@ pub fn console_log(project: &str, name: &str) -> Request {
     Request::get(&["instances", name, "console"]).project(project)
 }
 
-/// Runs a command in the guest without websockets; the result is `return` in the operation's metadata.
+/// Runs a command in the guest without websockets and without keeping its output; the exit code is `return` in the
+/// operation's metadata. Async.
 pub fn exec(project: &str, name: &str, command: &[&str]) -> Request {
     let body = serde_json::json!({
-        "command": command, "wait-for-websocket": false, "record-output": true, "interactive": false,
+        "command": command, "wait-for-websocket": false, "record-output": false, "interactive": false,
     });
     Request::post(&["instances", name, "exec"], &body).project(project)
 }

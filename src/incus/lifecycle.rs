@@ -1,14 +1,19 @@
-//! Starting and stopping instances, tolerant of what is so already.
+//! Starting, stopping, moving and deleting instances: tolerant of what is so already, and of a daemon that restarts
+//! meanwhile. Where an outcome is unclear the instance is looked at, and asked again only if it is not as it should be.
 
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::error::{Error, Refusal};
 use super::instance::{self, Action, Force, Instance, State};
 use super::run::Wait;
 
-/// Between looks at an instance whose start has ended but which is not seen running yet.
+/// Between looks at an instance whose outcome is unclear.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long a daemon that restarts may give no answer.
+const AWAY: Duration = Duration::from_secs(30);
 
 impl Client {
     /// What an instance is doing. Asks the agent of a virtual machine, which may take 3 s.
@@ -20,62 +25,141 @@ impl Client {
         Ok(self.get(instance::state(project, name)).await?.value)
     }
 
-    /// Changes the state of an instance and waits for the operation.
+    /// Starts an instance. One that runs already is fine; whether it goes on running is not waited for.
     ///
     /// # Errors
     ///
     /// As [`Client::run`].
-    pub async fn set_state(
+    pub async fn start(&self, project: &str, name: &str, wait: &Wait) -> Result<(), Error> {
+        let runs = |found: Option<&Instance>| found.is_some_and(Instance::is_running);
+        loop {
+            let request = instance::set_state(project, name, Action::Start, Force::Graceful { timeout_s: 0 });
+            match self.run(request, wait).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.refusal() == Some(&Refusal::IsRunning) => return Ok(()),
+                Err(error) => {
+                    if self.is_done(project, name, error, runs, wait).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the guest to stop, and forces it once `graceful` has passed or the guest has refused; zero forces at once.
+    /// An instance that is stopped, or gone as an ephemeral one is after its stop, is fine. A restart of the daemon
+    /// does not shorten `graceful`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::run`].
+    pub async fn stop(&self, project: &str, name: &str, graceful: Duration, wait: &Wait) -> Result<(), Error> {
+        let until = Instant::now() + graceful;
+        let mut refused = false;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let force = match refused || left.is_zero() {
+                true => Force::Now,
+                false => Force::Graceful { timeout_s: whole_seconds(left) },
+            };
+            match self.run(instance::set_state(project, name, Action::Stop, force), wait).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_not_found() || error.refusal() == Some(&Refusal::IsStopped) => return Ok(()),
+                Err(error) if error.refusal().is_some() && !is_unclear(&error) && force != Force::Now => {
+                    tracing::debug!(instance = %name, %error, "the guest did not stop, forcing it");
+                    refused = true;
+                }
+                Err(error) => {
+                    if self.is_done(project, name, error, is_down, wait).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves the root disk of a stopped instance to another storage pool; snapshots and MAC addresses stay. One that is
+    /// there already is fine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::run`].
+    pub async fn move_to_pool(&self, project: &str, name: &str, pool: &str, wait: &Wait) -> Result<(), Error> {
+        let there = |found: Option<&Instance>| found.is_some_and(|found| found.root_pool() == Some(pool));
+        loop {
+            match self.run(instance::move_to_pool(project, name, pool), wait).await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    if self.is_done(project, name, error, there, wait).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deletes a stopped instance. One that is gone is fine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::run`].
+    pub async fn delete_instance(&self, project: &str, name: &str, wait: &Wait) -> Result<(), Error> {
+        loop {
+            match self.run(instance::delete(project, name), wait).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) => {
+                    if self.is_done(project, name, error, |found| found.is_none(), wait).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the instance is as `done` says although the request ended with an unclear `error`; pauses if not.
+    ///
+    /// # Errors
+    ///
+    /// `error` itself where it is clear; whatever looking at the instance meets.
+    async fn is_done(
         &self,
         project: &str,
         name: &str,
-        action: Action,
-        force: Force,
+        error: Error,
+        done: impl Fn(Option<&Instance>) -> bool,
         wait: &Wait,
-    ) -> Result<(), Error> {
-        self.run(instance::set_state(project, name, action, force), wait).await.map(|_| ())
-    }
-
-    /// Starts an instance and returns it as it runs. One that runs already is fine.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::run`]; the deadline names the last status.
-    pub async fn start(&self, project: &str, name: &str, wait: &Wait) -> Result<Instance, Error> {
-        match self.set_state(project, name, Action::Start, Force::Graceful { timeout_s: 0 }, wait).await {
-            Err(error) if error.refusal() == Some(&Refusal::IsRunning) || error.is_operation_gone() => {}
-            result => result?,
-        }
-        loop {
-            let instance: Instance = self.get(instance::get(project, name)).await?.value;
-            if instance.is_running() {
-                return Ok(instance);
-            }
-            wait.pause(LOOK, &format!("instance {name:?} to run"), Some(instance.status)).await?;
-        }
-    }
-
-    /// Stops an instance. One that is stopped, or gone as an ephemeral one is after its stop, is fine.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::run`]; [`Error::OperationGone`] only where the instance is seen running after it.
-    pub async fn stop(&self, project: &str, name: &str, force: Force, wait: &Wait) -> Result<(), Error> {
-        let error = match self.set_state(project, name, Action::Stop, force, wait).await {
-            Err(error) => error,
-            Ok(()) => return Ok(()),
-        };
-        if error.is_not_found() || error.refusal() == Some(&Refusal::IsStopped) {
-            return Ok(());
-        }
-        if !error.is_operation_gone() {
+    ) -> Result<bool, Error> {
+        if !is_unclear(&error) {
             return Err(error);
         }
-        match self.get::<Instance>(instance::get(project, name)).await {
-            Ok(fetched) if fetched.value.is_running() => Err(error),
-            Ok(_) => Ok(()),
-            Err(gone) if gone.is_not_found() => Ok(()),
-            Err(other) => Err(other),
+        let asked = Instant::now();
+        loop {
+            match self.find::<Instance>(instance::get(project, name)).await {
+                Ok(found) if done(found.as_ref()) => return Ok(true),
+                Ok(found) => {
+                    let last = found.map(|found| found.status);
+                    return wait.pause(LOOK, &format!("instance {name:?}"), last).await.map(|()| false);
+                }
+                Err(error) if is_unclear(&error) && asked.elapsed() < AWAY => {
+                    wait.pause(LOOK, "Incus to answer again", Some(error.to_string())).await?;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
+}
+
+fn is_down(found: Option<&Instance>) -> bool {
+    found.is_none_or(Instance::is_stopped)
+}
+
+/// A restart of the daemon, at any point of a request: only the instance tells what came of it.
+fn is_unclear(error: &Error) -> bool {
+    error.is_operation_gone() || error.is_connection() || error.is_unavailable()
+}
+
+/// Rounded up, as a timeout of 0 means none to Incus.
+fn whole_seconds(left: Duration) -> u32 {
+    u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }

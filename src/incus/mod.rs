@@ -10,6 +10,7 @@ mod endpoint;
 pub mod error;
 mod lifecycle;
 mod pool;
+pub mod ready;
 pub mod request;
 mod run;
 mod shared;

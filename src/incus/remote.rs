@@ -90,7 +90,7 @@ pub struct Target {
 #[non_exhaustive]
 pub enum Error {
     /// The CLI's configuration has no such remote.
-    #[error("unknown remote {name:?}, known are: {}", .known.join(", "))]
+    #[error("unknown remote {name:?}")]
     UnknownRemote {
         /// What was asked for.
         name: String,
@@ -137,6 +137,15 @@ pub enum Error {
     /// The token is not base64 of the JSON that Incus makes.
     #[error("the trust token cannot be read")]
     BadToken,
+    /// The file that a field of [`Settings`] names cannot be read. Its value may be a key, so it is not said.
+    #[error("cannot read the file that {setting} names")]
+    ReadSetting {
+        /// The field.
+        setting: &'static str,
+        /// The error below.
+        #[source]
+        source: std::io::Error,
+    },
     /// A file cannot be read.
     #[error("cannot read {}", .path.display())]
     Read {
@@ -176,13 +185,40 @@ pub enum Error {
 ///
 /// [`Error`], each naming what to mend.
 pub fn resolve(settings: &Settings, environment: &Environment) -> Result<Target, Error> {
+    find(settings, environment, Pair::Made)
+}
+
+/// Says what [`resolve`] would say is wrong. Reads files, writes none, connects to nothing.
+///
+/// A remote is not looked for where the CLI has none: such a machine may plan without reaching Incus.
+///
+/// # Errors
+///
+/// As [`resolve`], but for [`Error::Generate`].
+pub fn check(settings: &Settings, environment: &Environment) -> Result<(), Error> {
+    match find(settings, environment, Pair::Left) {
+        Err(Error::UnknownRemote { known, .. }) if known == ["local"] => Ok(()),
+        found => found.map(drop),
+    }
+}
+
+/// What becomes of a client certificate that a token needs and that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pair {
+    /// It is made.
+    Made,
+    /// It is made another time.
+    Left,
+}
+
+fn find(settings: &Settings, environment: &Environment, pair: Pair) -> Result<Target, Error> {
     let dir = settings
         .config_dir
         .clone()
         .or_else(|| environment.config_dir.clone())
         .or_else(|| environment.home.as_ref().map(|home| home.join(".config/incus")));
     let token = settings.token.as_ref().or(environment.token.as_ref()).map(|text| Token::parse(text)).transpose()?;
-    let context = Context { settings, environment, dir: dir.as_deref(), token };
+    let context = Context { settings, environment, dir: dir.as_deref(), token, pair };
     if let Some(address) = &settings.address {
         return context.address(address, None);
     }
@@ -210,6 +246,7 @@ struct Context<'a> {
     environment: &'a Environment,
     dir: Option<&'a Path>,
     token: Option<Token>,
+    pair: Pair,
 }
 
 impl Context<'_> {
@@ -266,7 +303,7 @@ impl Context<'_> {
     /// A token's fingerprint wins over "accept any": it is what the server's owner handed out.
     fn pin(&self, addresses: &[String], remote: Option<&str>) -> Result<Pin, Error> {
         if let Some(certificate) = &self.settings.server_certificate {
-            return identity::der(&identity::text(certificate)?).map(Pin::Exact);
+            return identity::der(&identity::text("server_certificate", certificate)?).map(Pin::Exact);
         }
         if let Some(fingerprint) = &self.settings.server_fingerprint {
             return identity::sha256(fingerprint).map(Pin::Sha256);
@@ -289,7 +326,8 @@ impl Context<'_> {
     fn identity(&self, remote: Option<&str>) -> Result<Option<Identity>, Error> {
         match (&self.settings.client_certificate, &self.settings.client_key) {
             (Some(certificate), Some(key)) => {
-                let (certificate_pem, key_pem) = (identity::text(certificate)?, identity::text(key)?);
+                let (certificate_pem, key_pem) =
+                    (identity::text("client_certificate", certificate)?, identity::text("client_key", key)?);
                 return Ok(Some(Identity { certificate_pem, key_pem }));
             }
             (None, None) => {}
@@ -304,7 +342,7 @@ impl Context<'_> {
                 return Ok(Some(Identity { certificate_pem, key_pem }));
             }
         }
-        if self.token.is_some() {
+        if self.token.is_some() && self.pair == Pair::Made {
             return identity::generate(dir).map(Some);
         }
         Ok(None)

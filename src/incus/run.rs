@@ -39,11 +39,28 @@ impl Wait {
         Self { deadline: Some(Instant::now() + limit), stop }
     }
 
+    /// 5 s that no stop ends: to look at what a call that is over left behind.
+    pub fn afterwards() -> Self {
+        Self::within(Duration::from_secs(5), CancellationToken::new())
+    }
+
     /// Ends when the deadline has passed; never without one.
     pub(crate) async fn passed(&self) {
         match self.deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// What `answer` gives, unless the deadline or the stop comes first; nothing is written by it.
+    pub(crate) async fn ends<T>(&self, what: &str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            result = answer => result,
+            () = self.stop.cancelled() => Err(Error::Stopped { what: what.to_owned(), may_have_been_sent: false }),
+            () = self.passed() => {
+                Err(Error::Deadline { what: what.to_owned(), last: None, may_have_been_sent: false })
+            }
         }
     }
 
@@ -159,7 +176,7 @@ impl Client {
             Some(project) => request.project(project),
             None => request,
         };
-        let brief = Wait::within(Duration::from_secs(5), CancellationToken::new());
+        let brief = Wait::afterwards();
         let mut may = last.may_cancel;
         if !may {
             let request = in_project(operation::get(&last.id));
@@ -196,8 +213,9 @@ impl Client {
         T: Serialize + DeserializeOwned,
     {
         let mut tries = 0;
+        let reader = self.reading(&Wait { deadline: None, stop: wait.stop.clone() });
         loop {
-            let Fetched { mut value, etag } = self.get::<T>(get.clone()).await?;
+            let Fetched { mut value, etag } = reader.get::<T>(get.clone()).await?;
             if !change(&mut value) {
                 return Ok(Modified { value, changed: false });
             }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared as SharedFuture};
+use futures_util::future::{BoxFuture, Shared as SharedFuture, WeakShared};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -24,6 +24,7 @@ use super::network::{Lease, Network};
 use super::profile::Profile;
 use super::project::Project;
 use super::request::Request;
+use super::run::Wait;
 use super::storage::Volume;
 use super::{instance, network, profile, project, storage};
 
@@ -42,10 +43,12 @@ struct List {
     items: Vec<(String, Box<RawValue>)>,
 }
 
-type Pending = SharedFuture<BoxFuture<'static, Result<Arc<List>, Error>>>;
+type Answer = BoxFuture<'static, Result<Arc<List>, Error>>;
+/// A list under way: it goes on as long as one reader waits for it, whoever asked first.
+type Pending = SharedFuture<Answer>;
 
 enum Held {
-    Under(Pending),
+    Under(WeakShared<Answer>),
     Kept(Arc<List>, Instant),
 }
 
@@ -181,7 +184,11 @@ impl Shared {
             && *began == epochs
         {
             match held {
-                Held::Under(pending) => return Way::Join(pending.clone()),
+                Held::Under(pending) => {
+                    if let Some(pending) = pending.upgrade() {
+                        return Way::Join(pending);
+                    }
+                }
                 Held::Kept(list, until) if Instant::now() < *until => return Way::Ready(list.clone()),
                 Held::Kept(..) => {}
             }
@@ -194,17 +201,17 @@ impl Shared {
             cell.reading += 1;
             return Way::Alone(Some(Reading { shared: self.clone(), key }));
         }
-        let pending = self.start(client.clone(), collection.clone(), key, epochs.clone());
-        cell.held = Some((epochs, Held::Under(pending.clone())));
+        let pending = self.start(client, collection.clone(), key, epochs.clone());
+        cell.held = pending.downgrade().map(|pending| (epochs, Held::Under(pending)));
         Way::Join(pending)
     }
 
-    /// Asks for a list in a task of its own, so that no reader who leaves ends it for the others.
-    fn start(&self, client: Client, collection: Collection, key: String, epochs: Vec<u64>) -> Pending {
+    /// Asks for a list, without an end of its own: each reader brings one.
+    fn start(&self, client: &Client, collection: Collection, key: String, epochs: Vec<u64>) -> Pending {
         let shared = self.clone();
-        let path = collection.list.path.clone();
-        let task = tokio::spawn(async move {
-            let result = fetch(&client, &collection.list).await;
+        let client = client.reading(&Wait::default());
+        async move {
+            let result = fetch(&client, &collection.list, &Wait::default()).await;
             let mut inner = shared.lock();
             let current = inner.epochs(&collection.scopes).is_some_and(|now| now == epochs);
             if let Some(cell) = inner.cells.get_mut(&key)
@@ -216,9 +223,6 @@ impl Shared {
                 };
             }
             result
-        });
-        async move {
-            task.await.unwrap_or(Err(Error::Stopped { what: format!("GET {path}"), may_have_been_sent: false }))
         }
         .boxed()
         .shared()
@@ -234,13 +238,13 @@ enum Wanted<'n> {
     All,
 }
 
-async fn fetch(client: &Client, list: &Request) -> Result<Arc<List>, Error> {
+async fn fetch(client: &Client, list: &Request, wait: &Wait) -> Result<Arc<List>, Error> {
     #[derive(Deserialize)]
     struct Named {
         #[serde(default)]
         name: String,
     }
-    let items = client.list(list).await?;
+    let items = client.list(list, wait).await?;
     let items = items.into_iter().map(|item| {
         let name = serde_json::from_str::<Named>(item.get()).map(|named| named.name).unwrap_or_default();
         (name, item)
@@ -269,9 +273,9 @@ impl Client {
         let list = match self.shared().way(self, &collection, Wanted::Object(name)) {
             Way::Alone(_reading) => return self.find(object).await,
             Way::Ready(list) => list,
-            Way::Join(pending) => match pending.await {
+            Way::Join(pending) => match self.joined(&collection, pending).await {
                 Ok(list) => list,
-                Err(error) if error.is_connection() || error.is_stopped() => return Err(error),
+                Err(error) if error.is_connection() || error.is_stopped() || error.is_deadline() => return Err(error),
                 // A client that may read the object may still not list it.
                 Err(_) => return self.find(object).await,
             },
@@ -279,12 +283,17 @@ impl Client {
         list.items.iter().find(|(key, _)| key == name).map(|(_, item)| parse(&collection, item)).transpose()
     }
 
+    /// Waits for a list as long as this reader may.
+    async fn joined(&self, collection: &Collection, pending: Pending) -> Result<Arc<List>, Error> {
+        self.read_wait().ends(&format!("GET {}", collection.list.path), pending).await
+    }
+
     /// All of a collection.
     async fn read_all<T: DeserializeOwned>(&self, collection: Collection) -> Result<Vec<T>, Error> {
         let list = match self.shared().way(self, &collection, Wanted::All) {
             Way::Ready(list) => list,
-            Way::Join(pending) => pending.await?,
-            Way::Alone(_reading) => fetch(self, &collection.list).await?,
+            Way::Join(pending) => self.joined(&collection, pending).await?,
+            Way::Alone(_reading) => fetch(self, &collection.list, &self.read_wait()).await?,
         };
         list.items.iter().map(|(_, item)| parse(&collection, item)).collect()
     }

@@ -123,6 +123,23 @@ pub fn put(config: &mut BTreeMap<String, String>, key: &str, value: Option<Strin
     };
 }
 
+/// Two lists of keys as one; `N` is the sum of their lengths.
+///
+/// # Panics
+///
+/// When it is not, which the compiler tells of a constant.
+#[must_use]
+pub const fn joined<const N: usize>(first: &[Own], second: &[Own]) -> [Own; N] {
+    assert!(first.len() + second.len() == N);
+    let mut all = [("", ""); N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

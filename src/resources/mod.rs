@@ -1,5 +1,6 @@
 //! One noun each: model and schema, plan rules, create, read, update, delete. Where Terraform and Incus meet.
 
+mod cloud_init;
 mod domain;
 mod duration;
 mod expiry;

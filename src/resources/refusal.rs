@@ -44,6 +44,9 @@ pub fn unresolved(error: &remote::Error) -> Diagnostic {
             "Set `server_certificate` or `server_fingerprint`, or give a `token`, which carries the fingerprint."
                 .to_owned(),
         ),
+        remote::Error::ReadSetting { setting, .. } => {
+            (*setting, "Give the text in PEM, or the path of a file that this user may read.".to_owned())
+        }
         remote::Error::BadFingerprint => ("server_fingerprint", "Copy it from `incus info` on the server.".to_owned()),
         remote::Error::BadCertificate { .. } => {
             ("server_certificate", "Give the certificate in PEM, or the path of such a file.".to_owned())
@@ -116,6 +119,9 @@ fn advice(error: &Error) -> (Path, String) {
                 "A profile of the list is missing in the domain. Refer to it as `anklume_profile.<name>.name`, so that it is made first.",
             ),
             Refusal::NetworkNotFound => at("devices", "A network that a device names does not exist."),
+            Refusal::VolumeNotFound => {
+                at("devices", "A custom volume that a disk names does not exist in the domain's project and that pool.")
+            }
             Refusal::NoRootDisk => {
                 at("profiles", "No profile of the list has a root disk. Add \"default\", or set `root_disk`.")
             }
@@ -142,12 +148,38 @@ fn advice(error: &Error) -> (Path, String) {
             Refusal::ProjectNotEmpty => {
                 root("The domain still holds something. Remove it first, or set `force_destroy = true` and apply.")
             }
-            Refusal::InUse(_) => root("Something still uses it. Remove the users first."),
+            Refusal::UnknownNetworkKey(key) => (
+                Path::from("network_config").key(key.as_str()),
+                format!("Incus does not know `{key}` for a bridge. Look for a typo."),
+            ),
+            Refusal::ProjectRule => root(
+                "The project does not allow it. What it allows stands in `config` of the domain: `limits.*` and `restricted.*`.",
+            ),
+            Refusal::RootDiskInUse => at(
+                "storage_pool",
+                "Instances have their root disk from this profile: it stays there, in its pool. Set it back, or give these instances a `root_disk` of their own first.",
+            ),
+            Refusal::SavedButInstancesFailed => root(
+                "The profile is changed, but instances that use it could not follow and have what they had. Mend what is named below, then change the profile again.",
+            ),
+            Refusal::InUse => root("Something still uses it. Remove the users first."),
             Refusal::VmKeyNotLive(key) => (
                 Path::from("config").key(key.as_str()),
                 format!(
                     "`{key}` cannot change while the virtual machine runs. Set `restart_on_update = true`, or stop it first."
                 ),
+            ),
+            Refusal::MemoryNotLive => (
+                Path::from("config").key("limits.memory"),
+                "The memory of the running virtual machine cannot become this. Set `restart_on_update = true`, or stop it first."
+                    .to_owned(),
+            ),
+            Refusal::NoVirtualMachines(reason) => (Path::from("type"), no_virtual_machines(reason)),
+            Refusal::NoMemory => (
+                Path::from("config").key("limits.memory"),
+                "The host has not enough memory free for the virtual machine. Write less, or stop others:\n\n    \
+                 config = { \"limits.memory\" = \"512MiB\" }"
+                    .to_owned(),
             ),
             Refusal::Busy => root("Another operation is running on it. Apply again when it has ended."),
             Refusal::Forbidden => {
@@ -161,6 +193,22 @@ fn advice(error: &Error) -> (Path, String) {
         },
         _ => root(""),
     }
+}
+
+/// What a host lacks: the reasons of Incus 6.0 to 7.3 name the device or the program.
+fn no_virtual_machines(reason: &str) -> String {
+    let low = reason.to_lowercase();
+    let mend = if low.contains("vsock") {
+        "Load its kernel module, now and at each boot:\n\n    modprobe vhost_vsock\n    echo vhost_vsock > /etc/modules-load.d/vhost_vsock.conf"
+    } else if low.contains("kvm") {
+        "Switch virtualisation on in the firmware of the host, or nested virtualisation where the host is a virtual machine, and look:\n\n    \
+         ls -l /dev/kvm"
+    } else if low.contains("qemu") {
+        "Install QEMU on it:\n\n    apt install qemu-system-x86 ovmf"
+    } else {
+        "Look there:\n\n    incus info"
+    };
+    format!("The host of Incus cannot run virtual machines. {mend}\n\nThen restart Incus, or set `type = \"lxc\"`.")
 }
 
 fn unreachable_advice(endpoint: &str, fault: &ConnectFault) -> String {

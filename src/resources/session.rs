@@ -7,8 +7,8 @@ use tokio::sync::OnceCell;
 
 use super::domain::Addressing;
 use super::refusal;
-use crate::incus::{Client, remote};
-use crate::plugin::{Action, Diagnostics, Path, Plan, Problem};
+use crate::incus::{Client, Wait, remote};
+use crate::plugin::{Action, Diagnostics, Path, Plan, Problem, Value};
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,29 @@ pub struct ImageServer {
     pub protocol: String,
 }
 
+/// A default of the provider block.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Preset<T> {
+    /// The block sets none.
+    #[default]
+    Unset,
+    /// Known only after an apply, and so is what depends on it.
+    Unknown,
+    /// Set.
+    To(T),
+}
+
+impl<T> Preset<T> {
+    /// `value` as it was decoded, unless `configured` is unknown.
+    pub fn of(configured: &Value, value: Option<T>) -> Self {
+        match value {
+            _ if configured.is_unknown() => Self::Unknown,
+            Some(value) => Self::To(value),
+            None => Self::Unset,
+        }
+    }
+}
+
 /// The provider block, read.
 #[derive(Clone, Default)]
 pub struct Options {
@@ -52,9 +75,9 @@ pub struct Options {
     /// `""`, or three digits and `-`.
     pub prefix: String,
     /// For instances without an image of their own.
-    pub default_image: Option<String>,
+    pub default_image: Preset<String>,
     /// For instances and volumes without a value of their own.
-    pub delete_protection: Option<bool>,
+    pub delete_protection: Preset<bool>,
     /// Image servers by name.
     pub images: BTreeMap<String, ImageServer>,
 }
@@ -101,6 +124,15 @@ impl Session {
             .await
     }
 
+    /// [`Self::client`], with reads that end with `wait`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::client`].
+    pub async fn client_until(&self, wait: &Wait) -> Result<Client, Diagnostics> {
+        Ok(self.client().await?.reading(wait))
+    }
+
     /// Whose fingerprints these are.
     #[must_use]
     pub fn owner(&self) -> &str {
@@ -139,14 +171,14 @@ impl Session {
 
     /// The image of instances without one of their own.
     #[must_use]
-    pub fn default_image(&self) -> Option<&str> {
-        self.options.default_image.as_deref()
+    pub fn default_image(&self) -> &Preset<String> {
+        &self.options.default_image
     }
 
-    /// The provider's default for `delete_protection`; `None` = each resource's own.
+    /// The provider's default for `delete_protection`; unset = each resource's own.
     #[must_use]
-    pub fn delete_protection(&self) -> Option<bool> {
-        self.options.delete_protection
+    pub fn delete_protection(&self) -> &Preset<bool> {
+        &self.options.delete_protection
     }
 
     /// Reads an image reference: `server:alias`, or an alias or fingerprint of the Incus server.

@@ -100,6 +100,12 @@ impl Workspace {
         Self { lab, client, dir, log: RefCell::default(), environment: RefCell::default() }
     }
 
+    /// The same client on an Incus of its own, which ends with the value.
+    pub(crate) fn elsewhere(&self, word: &str, pools: &[&str]) -> Self {
+        let lab = Lab::another(&format!("{word}-{}", self.client.name), pools);
+        Self::new(Arc::new(lab), Arc::clone(&self.client))
+    }
+
     /// Where the configuration and the state are.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -123,6 +129,11 @@ impl Workspace {
     /// Where this run's Incus answers over HTTPS.
     pub(crate) fn address(&self) -> &'static str {
         self.lab.address()
+    }
+
+    /// What this run's Incus holds that it did not hold at first.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        self.lab.leftovers().into_iter().filter(|left| !left.starts_with("process ")).collect()
     }
 
     /// Sets a variable of the client's environment from now on.

@@ -11,6 +11,8 @@ pub(crate) const CASES: &[Case] = &[
     ("drift_is_shown_and_repaired", drift),
     ("a_domain_that_holds_something_is_not_destroyed", holds_something),
     ("force_destroy_takes_what_the_domain_holds", force_destroy),
+    ("a_bridge_that_others_use_is_left_alone_even_by_force", strangers),
+    ("timeouts_survive_an_import", timeouts),
     ("another_name_makes_another_domain", renamed),
     ("a_project_that_is_no_compartment_is_not_imported", no_compartment),
     ("thirty_domains_at_once_have_thirty_subnets", thirty),
@@ -168,6 +170,37 @@ fn force_destroy(run: &Workspace) {
     incus.run(&["config", "unset", "stranger", "security.protection.delete", "--project", &name]);
     run.destroy();
     assert!(incus.project(&name).is_none());
+}
+
+fn strangers(run: &Workspace) {
+    let (name, other, incus) = (run.domain("users"), run.domain("guest"), run.incus());
+    let bridge = format!("net-{name}");
+    run.configure(&domain(&name, "  force_destroy = true"));
+    run.apply();
+    incus.run(&["init", "busybox", "own", "--project", &name, "-q"]);
+    incus.run(&["project", "create", &other, "-c", "features.images=false", "-q"]);
+    incus.run(&["init", "busybox", "web", "-n", &bridge, "-s", "default", "--project", &other, "-q"]);
+    let refused = run.destroy_fails();
+    assert!(refused.contains(&format!("instance web (project {other})")) && !refused.contains("own"), "{refused}");
+    assert!(incus.instance(&name, "own").is_some() && incus.instance(&other, "web").is_some());
+    assert!(incus.network(&bridge).is_some() && incus.project(&name).is_some());
+    incus.run(&["delete", "web", "--project", &other]);
+    incus.run(&["project", "delete", &other]);
+    run.destroy();
+    assert!(incus.network(&bridge).is_none());
+}
+
+fn timeouts(run: &Workspace) {
+    let name = run.domain("patient");
+    run.configure(&domain(&name, "  timeouts = { read = \"2m\", create = \"10m\" }"));
+    run.apply();
+    run.plan_is_empty();
+    run.survives_import(ADDRESS, &name);
+    run.configure(&domain(&name, "  timeouts = { read = \"3m\" }"));
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.survives_import(ADDRESS, &name);
+    run.destroy();
 }
 
 fn thirty(run: &Workspace) {

@@ -17,6 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     ("a_trust_token_lets_a_client_in_once", token),
     ("an_unknown_image_lists_similar_aliases", unknown_image),
     ("an_unknown_pool_lists_the_pools", unknown_pool),
+    ("what_an_instance_refers_to_in_vain_is_told_apart", missing),
+    ("an_override_without_anything_to_override_is_refused", nothing_to_override),
     ("a_taken_name_shows_the_import_block", taken_name),
     ("an_address_outside_the_subnet_names_the_range", outside),
     ("a_taken_address_is_refused", address_taken),
@@ -83,7 +85,8 @@ fn no_permission(run: &Workspace) {
 
 fn unknown_remote(run: &Workspace) {
     run.configure_provider("  remote = \"nowhere\"\n", &pooled("nobody"));
-    golden::holds("unknown_remote", &run.fail_in_full(APPLY), &[]);
+    let registry = [("registry.opentofu.org", "<registry>"), ("registry.terraform.io", "<registry>")];
+    golden::holds("unknown_remote", &run.fail_in_full(APPLY), &registry);
 }
 
 fn wrong_certificate(run: &Workspace) {
@@ -149,6 +152,57 @@ fn unknown_pool(run: &Workspace) {
     run.configure(&format!("{}{}", pooled(&name), instance("box", &disk)));
     golden::holds("unknown_pool_of_an_instance", &run.fail_in_full(APPLY), &[(&name, "<domain>")]);
     assert!(incus.instance(&name, "box").is_none());
+    run.destroy();
+}
+
+fn missing(run: &Workspace) {
+    let (name, incus) = (run.domain("emiss"), run.incus());
+    let names: &[(&str, &str)] = &[(&name, "<domain>")];
+    run.configure(&format!(
+        "resource \"anklume_instance\" \"box\" {{\n  name = \"box\"\n  domain = \"{name}\"\n{OPEN}}}\n"
+    ));
+    golden::holds("missing_domain", &run.fail_in_full(APPLY), names);
+    run.configure(&pooled(&name));
+    run.apply();
+    incus.run(&["profile", "create", "small", "--project", &name, "-q"]);
+    for (text, rest) in [
+        ("missing_profile", "  profiles = [\"default\", \"smal\"]\n"),
+        ("missing_network", "  devices = { eth1 = { type = \"nic\", network = \"nowhere\" } }\n"),
+        (
+            "missing_volume",
+            "  devices = { d = { type = \"disk\", pool = \"default\", source = \"no\", path = \"/d\" } }\n",
+        ),
+        ("missing_pool", "  devices = { d = { type = \"disk\", pool = \"slow\", source = \"no\", path = \"/d\" } }\n"),
+    ] {
+        run.configure(&format!("{}{}", pooled(&name), instance("box", &format!("{OPEN}{rest}"))));
+        golden::holds(text, &run.fail_in_full(APPLY), names);
+        assert!(incus.instance(&name, "box").is_none(), "{text}");
+    }
+    run.configure(&format!("{}{}", pooled(&name), instance("box", OPEN)));
+    run.apply();
+    let later = format!("{OPEN}  profiles = [\"default\", \"smal\"]\n");
+    run.configure(&format!("{}{}", pooled(&name), instance("box", &later)));
+    golden::holds("missing_profile_of_an_update", &run.fail_in_full(APPLY), names);
+    incus.run(&["profile", "delete", "small", "--project", &name]);
+    run.configure(&format!("{}{}", pooled(&name), instance("box", OPEN)));
+    run.destroy();
+}
+
+fn nothing_to_override(run: &Workspace) {
+    let (name, incus) = (run.domain("eover"), run.incus());
+    run.configure(&pooled(&name));
+    run.apply();
+    incus.run(&["profile", "create", "bare", "--project", &name, "-q"]);
+    for (text, rest) in [
+        ("address_without_eth0", "  ipv4_address = \"192.0.2.7\"\n"),
+        ("root_disk_without_a_pool", "  root_disk = { size = \"1GiB\" }\n"),
+    ] {
+        let bare = format!("{OPEN}  profiles = [\"bare\"]\n{rest}");
+        run.configure(&format!("{}{}", pooled(&name), instance("box", &bare)));
+        golden::holds(text, &run.fail_in_full(APPLY), &[(&name, "<domain>")]);
+        assert!(incus.instance(&name, "box").is_none(), "{text}");
+    }
+    incus.run(&["profile", "delete", "bare", "--project", &name]);
     run.destroy();
 }
 

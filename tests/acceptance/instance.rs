@@ -10,6 +10,8 @@ pub(crate) const CASES: &[Case] = &[
     ("every_updatable_attribute_changes_in_place", changes_in_place),
     ("a_static_address_comes_and_goes_in_place", static_address),
     ("drift_is_shown_and_repaired", drift),
+    ("nesting_brings_its_system_calls_and_keeps_them", nesting),
+    ("a_static_eth0_that_differs_is_told_and_repaired", stale),
     ("a_stopped_container_is_started_and_a_running_one_stopped", running),
     ("another_list_of_profiles_restarts_nothing", profiles),
     ("a_rename_onto_a_stranger_leaves_both_alone", renamed_onto_a_stranger),
@@ -171,6 +173,61 @@ fn drift(run: &Workspace) {
     run.apply();
     run.plan_is_empty();
     incus.run(&["profile", "delete", "other", "--project", &domain]);
+    run.destroy();
+}
+
+fn nesting(run: &Workspace) {
+    let (domain, incus) = (run.domain("inest"), run.incus());
+    let mknod = "security.syscalls.intercept.mknod";
+    let keys = || incus.instance(&domain, "box").unwrap()["config"].clone();
+    run.configure(&container(&domain, "  nesting = true"));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(run.attributes(ADDRESS)["status"], "Running");
+    for key in ["security.nesting", mknod, "security.syscalls.intercept.setxattr"] {
+        assert_eq!(keys()[key], "true", "{key}");
+    }
+    run.survives_import(ADDRESS, &format!("{domain}/box"));
+    incus.run(&["config", "unset", "box", mknod, "--project", &domain]);
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(keys()[mknod], "true");
+    run.configure(&container(&domain, ""));
+    run.apply();
+    run.plan_is_empty();
+    assert!(keys()["security.nesting"].is_null() && keys()[mknod].is_null());
+    run.destroy();
+}
+
+fn stale(run: &Workspace) {
+    let (domain, incus) = (run.domain("istale"), run.incus());
+    let address = "  ipv4_address = cidrhost(\"${anklume_domain.d.gateway}/24\", 11)";
+    let wish = |filtered: bool| {
+        let pool = "  storage_pool = \"default\"\n";
+        container(&domain, address).replace(pool, &format!("{pool}  nic_filtering = {filtered}\n"))
+    };
+    let eth0 = || incus.instance(&domain, "box").unwrap()["devices"]["eth0"].clone();
+    let repaired = |told: &str| {
+        run.plan_updates(&[ADDRESS]);
+        assert!(run.apply().contains(told));
+        run.plan_is_empty();
+    };
+    run.configure(&wish(false));
+    run.apply();
+    run.plan_is_empty();
+    let made = eth0();
+    incus.run(&["config", "device", "set", "box", "eth0", "boot.priority=1", "--project", &domain]);
+    repaired("`boot.priority` is \"1\" here and not set there");
+    assert_eq!(eth0(), made);
+
+    // The profile has changed; the copy follows with the next apply.
+    run.configure(&wish(true));
+    run.plan_updates(&["anklume_domain.d"]);
+    run.apply();
+    assert!(eth0()["security.mac_filtering"].is_null());
+    repaired("`security.mac_filtering`");
+    assert_eq!(eth0()["security.mac_filtering"], "true");
     run.destroy();
 }
 

@@ -21,7 +21,7 @@ impl Kind {
         std::env::var("ANKLUME_VM").map_or(Self::Private, Self::Machine)
     }
 
-    fn script(&self, verb: &str, dir: &Path) -> Result<String, String> {
+    fn script(&self, verb: &str, dir: &Path, more: &[&str]) -> Result<String, String> {
         let (name, suite) = match self {
             Self::Private => ("incus.sh", None),
             Self::Machine(suite) => ("vm.sh", Some(suite).filter(|_| verb == "up")),
@@ -31,6 +31,7 @@ impl Kind {
             .arg(verb)
             .arg(dir)
             .args(suite)
+            .args(more)
             .output()
             .map_err(|error| format!("{}: {error}", script.display()))?;
         if output.status.success() {
@@ -61,9 +62,11 @@ pub(crate) struct Lab {
 #[derive(Debug, PartialEq, Eq)]
 enum Owned {
     /// Brought up by this run, ended by it.
-    ByThisRun,
+    Run,
     /// Named by `ANKLUME_LAB`; stays.
-    ByTheCaller,
+    Caller,
+    /// Brought up by one test, ended when that has.
+    OneTest,
 }
 
 impl Lab {
@@ -74,19 +77,30 @@ impl Lab {
     /// Why there is none: no root, no Incus installed, a daemon that does not start.
     pub(crate) fn find(kind: Kind) -> Result<Self, String> {
         if let Some(dir) = std::env::var_os("ANKLUME_LAB").map(PathBuf::from) {
-            let namespace = kind.script("namespace", &dir)?.trim().to_owned();
-            return Ok(Self { kind, dir, namespace, owned: Owned::ByTheCaller });
+            let namespace = kind.script("namespace", &dir, &[])?.trim().to_owned();
+            return Ok(Self { kind, dir, namespace, owned: Owned::Caller });
         }
         end_abandoned(&kind);
         let dir = std::env::temp_dir().join(format!("{}{}", kind.prefix(), std::process::id()));
-        match kind.script("up", &dir).and_then(|_| kind.script("namespace", &dir)) {
-            Ok(namespace) => Ok(Self { kind, dir, namespace: namespace.trim().to_owned(), owned: Owned::ByThisRun }),
+        match kind.script("up", &dir, &[]).and_then(|_| kind.script("namespace", &dir, &[])) {
+            Ok(namespace) => Ok(Self { kind, dir, namespace: namespace.trim().to_owned(), owned: Owned::Run }),
             Err(reason) => {
                 // The first reason is the one to tell; what `down` finds is swept by the next run.
-                let _ = kind.script("down", &dir);
+                let _ = kind.script("down", &dir, &[]);
                 Err(reason)
             }
         }
+    }
+
+    /// Another Incus beside this one, with further storage pools, for a test that would be in the way of others.
+    pub(crate) fn another(word: &str, pools: &[&str]) -> Self {
+        let kind = Kind::Private;
+        let dir = std::env::temp_dir().join(format!("{}{}-{word}", kind.prefix(), std::process::id()));
+        // Owned before it is up, so that a failure takes away what there is of it.
+        let mut lab = Self { kind, dir, namespace: String::new(), owned: Owned::OneTest };
+        lab.kind.script("up", &lab.dir, pools).unwrap();
+        lab.kind.script("namespace", &lab.dir, &[]).unwrap().trim().clone_into(&mut lab.namespace);
+        lab
     }
 
     /// Where it keeps everything.
@@ -164,11 +178,21 @@ impl Lab {
     ///
     /// What of it the machine still holds.
     pub(crate) fn end(&self) -> Result<(), String> {
-        if self.owned == Owned::ByTheCaller || std::env::var_os("KEEP").is_some_and(|keep| keep == "1") {
+        if self.owned != Owned::Run || std::env::var_os("KEEP").is_some_and(|keep| keep == "1") {
             println!("the Incus stays in {}", self.dir.display());
             return Ok(());
         }
-        self.kind.script("down", &self.dir).map(drop)
+        self.kind.script("down", &self.dir, &[]).map(drop)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.owned == Owned::OneTest
+            && let Err(reason) = self.kind.script("down", &self.dir, &[])
+        {
+            println!("left behind: {reason}");
+        }
     }
 }
 
@@ -176,9 +200,9 @@ impl Lab {
 fn end_abandoned(kind: &Kind) {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(kind.prefix()));
+        let pid = name.to_str().and_then(|name| name.strip_prefix(kind.prefix())?.split('-').next());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
-            && let Err(reason) = kind.script("down", &entry.path())
+            && let Err(reason) = kind.script("down", &entry.path(), &[])
         {
             println!("{reason}");
         }

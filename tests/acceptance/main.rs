@@ -4,6 +4,7 @@
 //! own. With `ANKLUME_VM=SUITE` it is a machine of its own with virtual machines (`tests/lab/vm.sh`), and their cases run. Where it cannot be had, that is a failure under `CI=true` and said loudly elsewhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod adoption;
 mod cli;
 mod domain;
 mod errors;
@@ -16,6 +17,7 @@ mod lab;
 mod offline;
 mod profile;
 mod protection;
+mod root_disk;
 mod vm;
 
 use std::process::ExitCode;
@@ -34,8 +36,10 @@ fn main() -> ExitCode {
     let all = [
         ("vm", vm::CASES),
         ("domain", domain::CASES),
+        ("adoption", adoption::CASES),
         ("profile", profile::CASES),
         ("instance", instance::CASES),
+        ("root_disk", root_disk::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),

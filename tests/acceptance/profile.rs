@@ -9,6 +9,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_renamed_profile_stays_the_same_object", renamed),
     ("a_used_profile_goes_only_with_create_before_destroy", used),
     ("the_default_profile_is_refused", default_profile),
+    ("cloud_init_of_a_profile_is_not_shown", cloud_init),
 ];
 
 const ADDRESS: &str = "anklume_profile.it";
@@ -135,4 +136,49 @@ fn default_profile(run: &Workspace) {
     run.configure(&profile(&run.domain("pdef"), "  name = \"default\""));
     let refused = run.plan_fails();
     assert!(refused.contains("domain"), "{refused}");
+}
+
+fn cloud_init(run: &Workspace) {
+    let (domain, incus) = (run.domain("pcloud"), run.incus());
+    let text = |secret: &str| {
+        let rest = format!(
+            "  name = \"small\"\n  cloud_init = {{ user_data = \"{secret}\" }}\n  timeouts = {{ read = \"2m\", delete = \"90s\" }}"
+        );
+        profile(&domain, &rest)
+    };
+    run.configure(&text("first-secret"));
+    let planned = run.succeed(&["plan", "-input=false", "-no-color"]).text;
+    assert!(planned.contains("(sensitive value)") && !planned.contains("first-secret"), "{planned}");
+    run.apply();
+    run.plan_is_empty();
+    let key = "cloud-init.user-data";
+    assert_eq!(incus.profile(&domain, "small").unwrap()["config"][key], "first-secret");
+    run.survives_import(ADDRESS, &format!("{domain}/small"));
+    assert_eq!(run.attributes(ADDRESS)["timeouts"]["read"], "2m");
+
+    incus.run(&["profile", "set", "small", &format!("{key}=meddled"), "--project", &domain]);
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.configure(&text("second-secret"));
+    run.plan_updates(&[ADDRESS]);
+    let applied = run.apply();
+    assert!(!applied.contains("second-secret"), "{applied}");
+    run.plan_is_empty();
+    // The older name of the key is the same attribute.
+    incus.run(&["profile", "unset", "small", key, "--project", &domain]);
+    incus.run(&["profile", "set", "small", "user.user-data=second-secret", "--project", &domain]);
+    run.plan_is_empty();
+
+    for key in ["cloud-init.user-data", "user.vendor-data", "security.protection.delete"] {
+        run.configure(&profile(&domain, &format!("  name = \"small\"\n  config = {{ \"{key}\" = \"true\" }}")));
+        let refused = run.plan_fails();
+        let attribute = if key.starts_with("security") { "`delete_protection`" } else { "`cloud_init." };
+        assert!(refused.contains(attribute), "{refused}");
+    }
+    run.configure(&profile(&domain, "  name = \"small\""));
+    run.apply();
+    run.plan_is_empty();
+    let there = incus.profile(&domain, "small").unwrap();
+    assert!(there["config"]["user.user-data"].is_null() && there["config"][key].is_null(), "{there}");
+    run.destroy();
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod connect;
+mod creates;
 mod fake;
+mod lifecycle;
 mod operations;
 mod shared;

@@ -189,25 +189,3 @@ async fn an_async_answer_without_an_operation_is_a_typed_error() {
     let error = fake.client.run(start(), &Wait::default()).await.unwrap_err();
     assert!(matches!(error, Error::Answer { .. }));
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_start_looks_until_the_instance_runs() {
-    let fake = Fake::start(|seen| async move {
-        match seen.line.as_str() {
-            line if line.starts_with("PUT") => started(false),
-            line if line.contains("/wait") => sync(operation(200, false, "")),
-            _ => sync(json!({"name": "a", "status": "Running", "status_code": if seen.nth == 0 { 102 } else { 103 }})),
-        }
-    })
-    .await;
-    assert!(fake.client.start("p", "a", &Wait::default()).await.unwrap().is_running());
-    assert_eq!(fake.lines().len(), 4);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_of_what_is_stopped_or_gone_is_fine() {
-    for answer in [|| error(400, "The instance is already stopped"), || error(404, "Instance not found")] {
-        let fake = Fake::start(move |_| async move { answer() }).await;
-        fake.client.stop("p", "a", Force::Now, &Wait::default()).await.unwrap();
-    }
-}

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use anklume::incus::Wait;
-use anklume::incus::instance;
+use anklume::incus::{Client, Wait, instance};
 use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::fake::{Answer, Fake, error, sync};
 
@@ -149,19 +150,104 @@ async fn leases_of_one_bridge_are_asked_once() {
     assert_eq!(fake.lines().len(), 2);
 }
 
+/// A read of `a` that goes alone, and a client whose reads are ended by the token: its next one asks for the list.
+fn one_alone(fake: &Fake) -> (JoinHandle<()>, Client, CancellationToken) {
+    let client = fake.client.clone();
+    let first = tokio::spawn(async move { assert!(client.read_instance("p", "a").await.unwrap().is_some()) });
+    let stop = CancellationToken::new();
+    let leaver = fake.client.reading(&Wait { deadline: None, stop: stop.clone() });
+    (first, leaver, stop)
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_reader_who_leaves_takes_the_list_from_nobody() {
+async fn a_reader_who_is_stopped_takes_the_list_from_nobody() {
     let fake = server().await;
-    let first = tokio::spawn({
-        let client = fake.client.clone();
-        async move { client.read_instance("p", "a").await }
-    });
+    let (first, leaver, stop) = one_alone(&fake);
     tokio::time::sleep(SLOW / 4).await;
-    let leaver = tokio::time::timeout(SLOW / 4, fake.client.read_instance("p", "i1"));
-    assert!(leaver.await.is_err());
-    assert!(fake.client.read_instance("p", "i2").await.unwrap().is_some());
-    first.await.unwrap().unwrap();
+    let left = tokio::spawn(async move { leaver.read_instance("p", "i1").await });
+    tokio::time::sleep(SLOW / 4).await;
+    let (stays, left, ()) = tokio::join!(fake.client.read_instance("p", "i2"), left, async {
+        tokio::time::sleep(SLOW / 4).await;
+        stop.cancel();
+    });
+    assert!(stays.unwrap().is_some());
+    assert!(left.unwrap().unwrap_err().is_stopped());
+    first.await.unwrap();
     assert_eq!((fake.lines().len(), lists(&fake)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_for_which_nobody_waits_any_more_is_not_joined() {
+    let fake = server().await;
+    let (first, leaver, stop) = one_alone(&fake);
+    tokio::time::sleep(SLOW / 4).await;
+    stop.cancel();
+    assert!(leaver.read_instance("p", "i1").await.unwrap_err().is_stopped());
+    assert!(fake.client.read_instance("p", "i2").await.unwrap().is_some());
+    first.await.unwrap();
+}
+
+/// A server that takes every request and answers none.
+async fn hung() -> Fake {
+    Fake::start(|_| std::future::pending()).await
+}
+
+async fn soon<T>(answer: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(1), answer).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_every_read_of_a_hung_daemon_at_once() {
+    let fake = hung().await;
+    let stop = CancellationToken::new();
+    let client = fake.client.reading(&Wait { deadline: None, stop: stop.clone() });
+    let reads = async {
+        tokio::join!(
+            client.find::<serde_json::Value>(instance::get("p", "a")),
+            client.read_instance("p", "a"),
+            client.read_instance("p", "i1"),
+            client.read_instances("p"),
+            client.server(),
+            client.server(),
+        )
+    };
+    let stopping = async {
+        tokio::time::sleep(SLOW).await;
+        stop.cancel();
+    };
+    let ((one, two, three, four, five, six), ()) = soon(async { tokio::join!(reads, stopping) }).await;
+    let errors = [
+        one.unwrap_err(),
+        two.unwrap_err(),
+        three.unwrap_err(),
+        four.unwrap_err(),
+        five.unwrap_err(),
+        six.unwrap_err(),
+    ];
+    assert!(errors.iter().all(|error| error.is_stopped() && !error.may_have_been_sent()), "{errors:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_has_the_deadline_that_it_was_given_else_sixty_seconds() {
+    let fake = hung().await;
+    for (given_s, expected_s) in [(Some(5), 5), (Some(300), 300), (None, 60)] {
+        let deadline = given_s.map(|limit| tokio::time::Instant::now() + Duration::from_secs(limit));
+        let client = fake.client.reading(&Wait { deadline, ..Wait::default() });
+        let start = tokio::time::Instant::now();
+        let (alone, listed) = tokio::join!(client.read_instance("p", "a"), client.read_instance("p", "i1"));
+        assert!(alone.unwrap_err().is_deadline() && listed.unwrap_err().is_deadline());
+        assert_eq!(start.elapsed().as_secs(), expected_s);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merge_that_is_stopped_does_not_wait_for_its_read() {
+    let fake = hung().await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let wait = Wait { deadline: None, stop };
+    let merge = fake.client.modify(instance::get("p", "a"), |_: &mut instance::Instance| true, &wait);
+    assert!(soon(merge).await.unwrap_err().is_stopped());
 }
 
 #[tokio::test(start_paused = true)]

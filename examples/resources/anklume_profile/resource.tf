@@ -11,6 +11,11 @@ resource "anklume_profile" "small" {
     "limits.memory" = "512MiB"
   }
 
+  # Sensitive: not shown in plans.
+  cloud_init = {
+    user_data = "#cloud-config\npackage_update: true\n"
+  }
+
   # A profile that is dropped from an instance goes after the instance has changed.
   lifecycle {
     create_before_destroy = true

@@ -18,6 +18,8 @@ pub enum Refusal {
     ProfileNotFound,
     /// The network named by a NIC does not exist.
     NetworkNotFound,
+    /// The custom volume named by a disk does not exist.
+    VolumeNotFound,
     /// The instance has no root disk, neither its own nor from a profile.
     NoRootDisk,
     /// A NIC of another instance has the address.
@@ -28,14 +30,28 @@ pub enum Refusal {
     AddressIsGateway,
     /// Another bridge has the gateway (`dnsmasq: failed to create listening socket`).
     GatewayTaken,
-    /// The configuration key is unknown, or belongs to the other instance type.
+    /// The key of an instance, a profile or a project is unknown, or belongs to the other instance type.
     UnknownKey(String),
+    /// The key of a network is unknown.
+    UnknownNetworkKey(String),
     /// The instance has `security.protection.delete`.
     Protected,
     /// The project still holds something.
     ProjectNotEmpty,
-    /// Something still uses the object; Incus' words.
-    InUse(String),
+    /// Something still uses the object.
+    InUse,
+    /// Instances have their root disk from the profile: it keeps its pool, and stays.
+    RootDiskInUse,
+    /// Limits or restrictions of the project forbid it.
+    ProjectRule,
+    /// The server cannot run virtual machines; Incus' reason.
+    NoVirtualMachines(String),
+    /// The host has not the memory that the virtual machine asks for.
+    NoMemory,
+    /// The command to run in the instance does not exist there.
+    CommandNotFound,
+    /// The memory of the running virtual machine cannot become what it shall be.
+    MemoryNotLive,
     /// The key cannot change while the virtual machine runs.
     VmKeyNotLive(String),
     /// The instance runs, and must not for this.
@@ -52,8 +68,6 @@ pub enum Refusal {
     TokenRefused,
     /// The client is not allowed to.
     Forbidden,
-    /// The object changed since it was read.
-    Changed,
     /// The container's monitor ended at the start; its log says why.
     StartFailed,
     /// Anything else: show the text.
@@ -68,95 +82,115 @@ impl Refusal {
             || low.contains("operation") && low.contains("not found")
     }
 
+    /// `text` without what says nothing: Incus 6.0.4 names the device of a gateway `""`.
+    pub(crate) fn readable(text: String) -> String {
+        if text.contains(NAMELESS) { text.replace(NAMELESS, "managed network") } else { text }
+    }
+
     /// What `text` with HTTP `status` means.
     ///
-    /// Written for Incus 6.0.4 to 7.3; a text that is not recognised is [`Refusal::Other`], or what its status says.
+    /// Each text was provoked on Incus 6.0.4, but for those that say otherwise; one that is not recognised is
+    /// [`Refusal::Other`], or what its status says. Names in a text hold no space, so phrases of two words or more are
+    /// never part of one.
     pub fn classify(status: u16, text: &str) -> Self {
         let low = text.to_lowercase();
         let has = |part: &str| low.contains(part);
-        // Deleting one bridge while another goes: Incus walks all links of the host (seen on 6.0.4).
-        if has("is busy running a") || has("failed to delete bridge children interfaces") {
-            return Self::Busy;
+        if let Some(meaning) = Self::of_name(text) {
+            return meaning;
         }
-        if has("incusd forkstart") {
-            return Self::StartFailed;
+        let phrases: [(bool, Self); 26] = [
+            // Deleting one bridge while another goes: Incus walks all links of the host.
+            (has("is busy running a") || has("failed to delete bridge children interfaces"), Self::Busy),
+            (has("incusd forkstart"), Self::StartFailed),
+            (has("dnsmasq: failed to create listening socket"), Self::GatewayTaken),
+            (has("profile change still saved"), Self::SavedButInstancesFailed),
+            (has("relies on this profile's root disk device"), Self::RootDiskInUse),
+            (has("already defined on another nic"), Self::AddressTaken),
+            (has("is assigned to parent managed network"), Self::AddressIsGateway),
+            (has("device ip address") && has("not within network"), Self::AddressOutsideSubnet),
+            // From the sources of 6.0.6: the lab has no virtual machines.
+            (has("agent isn't currently running") || has("failed to connect to the agent"), Self::AgentNotRunning),
+            (low.trim() == "command not found", Self::CommandNotFound),
+            (has("cannot set up guest memory"), Self::NoMemory),
+            (Self::is_about_live_memory(&low), Self::MemoryNotLive),
+            (has("instance is protected"), Self::Protected),
+            (has("only empty projects can be"), Self::ProjectNotEmpty),
+            (has("reached maximum") || has("failed checking if instance"), Self::ProjectRule),
+            (has("no matching certificate add operation") || has("token has expired"), Self::TokenRefused),
+            (has("certificate is restricted") || has("user does not have permission"), Self::Forbidden),
+            (has("no root device could be found"), Self::NoRootDisk),
+            (has("requested image's type") && has("doesn't match instance type"), Self::ImageTypeMismatch),
+            (Self::lacks_image(&low), Self::ImageNotFound),
+            (has("storage pool not found"), Self::PoolNotFound),
+            (has("requested profile") && has("doesn't exist"), Self::ProfileNotFound),
+            // A 404 may be about the object of the request, too; a device of its body is named before the cause.
+            (has("device") && has("storage volume not found"), Self::VolumeNotFound),
+            (has("failed to load network") && has("network not found"), Self::NetworkNotFound),
+            (has("already exists") || has("unique constraint failed"), Self::AlreadyExists),
+            (has("is currently in use") || has("is still in use"), Self::InUse),
+        ];
+        if let Some((_, meaning)) = phrases.into_iter().find(|(said, _)| *said) {
+            return meaning;
         }
-        if has("dnsmasq: failed to create listening socket") {
-            return Self::GatewayTaken;
-        }
-        if has("profile change still saved") {
-            return Self::SavedButInstancesFailed;
-        }
-        if let Some(key) = quoted_before(text, " cannot be updated when VM is running") {
-            return Self::VmKeyNotLive(key);
-        }
-        if let Some(key) =
-            after(text, "Unknown configuration key: ").or_else(|| after(text, "Unknown configuration key "))
-        {
-            return Self::UnknownKey(key);
-        }
-        if has("already defined on another nic") {
-            return Self::AddressTaken;
-        }
-        if has("is assigned to parent managed network") {
-            return Self::AddressIsGateway;
-        }
-        if has("ip address") && (has("not within network") || has("not within the network")) {
-            return Self::AddressOutsideSubnet;
-        }
-        if has("agent isn't currently running") || has("failed to connect to the agent") {
-            return Self::AgentNotRunning;
-        }
-        if has("instance is protected") {
-            return Self::Protected;
-        }
-        if has("only empty projects can be") {
-            return Self::ProjectNotEmpty;
-        }
-        if has("certificate add operation") && has("no") || has("token has expired") || has("token has been used") {
-            return Self::TokenRefused;
-        }
-        if has("no root device could be found") || has("no root disk") {
-            return Self::NoRootDisk;
-        }
-        if has("image") && has("type") && (has("doesn't match") || has("does not match")) {
-            return Self::ImageTypeMismatch;
-        }
-        if has("requested image couldn't be found") || has("image not provided") || has("image") && has("not found") {
-            return Self::ImageNotFound;
-        }
-        if status != 404 || has("storage pool not found") {
-            if has("storage pool") && has("not found") || has("storage pool") && has("doesn't exist") {
-                return Self::PoolNotFound;
-            }
-            if has("profile") && (has("not found") || has("doesn't exist")) {
-                return Self::ProfileNotFound;
-            }
-            if has("network") && (has("not found") || has("doesn't exist")) {
-                return Self::NetworkNotFound;
-            }
-        }
-        if has("already exists") || has("unique constraint failed") {
-            return Self::AlreadyExists;
-        }
-        if has("currently in use") || has("still in use") || has("is in use") {
-            return Self::InUse(text.to_owned());
-        }
-        if has("already stopped") || has("instance is not running") {
+        // A stop that overtakes another finds the "container is not running".
+        if has("is already stopped") || has("is not running") {
             return Self::IsStopped;
         }
-        if has("already running") || has("instance is running") || has("instance is currently running") {
+        if has("is already running") || has("instance is running") || has("running instance not allowed") {
             return Self::IsRunning;
         }
         match status {
             403 => Self::Forbidden,
             404 => Self::NotFound,
             409 => Self::AlreadyExists,
-            412 => Self::Changed,
             _ => Self::Other,
         }
     }
+
+    /// A text that names a key or a reason.
+    fn of_name(text: &str) -> Option<Self> {
+        if let Some((_, reason)) =
+            text.split_once("Instance type \"virtual-machine\" is not supported on this server: ")
+        {
+            return Some(Self::NoVirtualMachines(reason.to_owned()));
+        }
+        // From the sources of 6.0.6: the lab has no virtual machines.
+        if let Some(key) = quoted_before(text, " cannot be updated when VM is running") {
+            return Some(Self::VmKeyNotLive(key));
+        }
+        if let Some(key) = after(text, "Unknown configuration key: ") {
+            return Some(Self::UnknownKey(key));
+        }
+        if let Some(key) = after(text, "Invalid project configuration key ") {
+            return Some(Self::UnknownKey(key));
+        }
+        let (_, option) = text.split_once("Invalid option for network ")?;
+        after(option, " option ").map(Self::UnknownNetworkKey)
+    }
+
+    /// From the sources of 6.0.6 and 7.0.1.
+    fn is_about_live_memory(low: &str) -> bool {
+        let phrases = [
+            "cannot increase memory size beyond boot time size",
+            "memory hotplug feature is disabled",
+            "exceeds instance current maximum",
+            "cannot live update memory limit",
+            "failed setting memory to",
+        ];
+        phrases.iter().any(|phrase| low.contains(phrase))
+    }
+
+    /// An image server's answer is from the sources of 6.0.6: the lab reaches none.
+    fn lacks_image(low: &str) -> bool {
+        let phrases =
+            ["image not provided for instance creation", "image alias not found", "requested image couldn't be found"];
+        phrases.iter().any(|phrase| low.contains(phrase))
+            || low.starts_with("image \"") && low.ends_with("\" not found")
+    }
 }
+
+/// What Incus 6.0.4 says where it does not know the device's name.
+const NAMELESS: &str = "managed network device \"\"";
 
 /// The first word after `lead`, without quotes and punctuation.
 fn after(text: &str, lead: &str) -> Option<String> {
@@ -180,55 +214,158 @@ mod tests {
         assert_eq!(Refusal::classify(status, text), expected, "{text}");
     }
 
+    /// As Incus 6.0.4 answered.
     #[test]
     fn known_texts_have_a_meaning() {
-        check(500, r#"Instance is busy running a "start" operation"#, Busy);
+        check(500, r#"Failed to create instance delete operation: Instance is busy running a "start" operation"#, Busy);
         check(500, "Failed to delete bridge children interfaces: Failed to run: ip -d -j link show net-x", Busy);
-        check(500, "Failed creating instance record: UNIQUE constraint failed: instances.name", AlreadyExists);
-        check(500, r#"Profile "x" already exists"#, AlreadyExists);
-        check(409, "anything", AlreadyExists);
-        check(500, r#"Image "x" not found"#, ImageNotFound);
-        check(404, r#"Image "x" not found"#, ImageNotFound);
-        check(500, "Failed getting remote image info: The requested image couldn't be found", ImageNotFound);
+        check(500, "Failed to run: /usr/libexec/incus/incusd forkstart pro_web: exit status 1", StartFailed);
         check(
-            400,
-            "Requested image's type 'container' doesn't match instance type 'virtual-machine'",
+            500,
+            r#"Failed creating instance record: Add instance info to the database: Failed to create "instances" entry: UNIQUE constraint failed: instances.project_id, instances.name"#,
+            AlreadyExists,
+        );
+        check(500, r#"Error inserting "default" into database: The profile already exists"#, AlreadyExists);
+        check(409, r#"Network "net-pro" already exists"#, AlreadyExists);
+        check(409, r#"Name "web" already in use"#, AlreadyExists);
+        check(500, "Image not provided for instance creation", ImageNotFound);
+        check(404, r#"Image "x" not found"#, ImageNotFound);
+        check(404, "Image alias not found", ImageNotFound);
+        check(
+            500,
+            r#"Requested image's type "container" doesn't match instance type "virtual-machine""#,
             ImageTypeMismatch,
         );
-        check(500, "Failed loading storage pool: Storage pool not found", PoolNotFound);
-        check(400, r#"Requested profile "x" doesn't exist"#, ProfileNotFound);
-        check(500, r#"IP address "10.1.0.2" already defined on another NIC"#, AddressTaken);
-        check(500, r#"Device IP address "10.9.0.2" not within network "net-pro" subnet"#, AddressOutsideSubnet);
         check(
             500,
-            r#"IP address "10.1.0.254" is assigned to parent managed network device "net-pro""#,
-            AddressIsGateway,
+            r#"Failed creating instance record: Instance type "virtual-machine" is not supported on this server: vhost_vsock kernel module not loaded"#,
+            NoVirtualMachines("vhost_vsock kernel module not loaded".into()),
         );
-        check(500, "dnsmasq: failed to create listening socket for 10.1.0.254: in use", GatewayTaken);
-        check(
-            400,
-            "Invalid config: Unknown configuration key: security.secureboot",
-            UnknownKey("security.secureboot".into()),
-        );
-        check(400, "Instance is protected from being deleted", Protected);
-        check(400, "Only empty projects can be removed", ProjectNotEmpty);
-        check(400, "Profile is currently in use", InUse("Profile is currently in use".into()));
+        check(400, "Command not found", CommandNotFound);
         check(
             500,
-            r#"Key "security.nesting" cannot be updated when VM is running"#,
-            VmKeyNotLive("security.nesting".into()),
+            "Cannot increase memory size beyond boot time size when VM is running (Boot time size 256MiB, new size 512MiB)",
+            MemoryNotLive,
         );
-        check(400, "Instance is running", IsRunning);
-        check(400, "The instance is already stopped", IsStopped);
-        check(500, "VM agent isn't currently running", AgentNotRunning);
+        check(
+            404,
+            r#"Failed add validation for device "v": Failed loading custom volume: Storage volume not found"#,
+            VolumeNotFound,
+        );
+        check(
+            404,
+            "Failed creating instance record: Failed initializing instance: Failed loading storage pool: Storage pool not found",
+            PoolNotFound,
+        );
+        check(500, r#"Requested profile "x" doesn't exist"#, ProfileNotFound);
+        check(
+            500,
+            "Failed creating instance record: Failed initializing instance: Failed getting root disk: No root device could be found",
+            NoRootDisk,
+        );
         check(
             500,
             "The following instances failed to update (profile change still saved):\n - Project: p",
             SavedButInstancesFailed,
         );
-        check(404, "Instance not found", NotFound);
-        check(404, "Network not found", NotFound);
-        check(500, "Failed to run: /usr/libexec/incus/incusd forkstart pro_web: exit status 1", StartFailed);
-        check(500, "something new", Other);
+        check(400, "At least one instance relies on this profile's root disk device", RootDiskInUse);
+        check(500, r#"Reached maximum number of instances in project "pro""#, ProjectRule);
+        check(
+            500,
+            r#"Failed checking if instance update allowed: Use of low-level config "raw.lxc" on container "s" of project "pro" is forbidden"#,
+            ProjectRule,
+        );
+        check(500, "Something new", Other);
+    }
+
+    /// As Incus 6.0.4 answered.
+    #[test]
+    fn texts_about_addresses_have_a_meaning() {
+        check(
+            409,
+            r#"Failed start validation for device "eth0": IP address "10.1.0.2" already defined on another NIC"#,
+            AddressTaken,
+        );
+        check(
+            500,
+            r#"Device validation failed for "eth0": Device IP address "10.9.0.2" not within network "net-pro" subnet"#,
+            AddressOutsideSubnet,
+        );
+        check(
+            500,
+            r#"Device validation failed for "eth0": IP address "10.1.0.254" is assigned to parent managed network device """#,
+            AddressIsGateway,
+        );
+        check(
+            500,
+            r#"The DNS and DHCP service exited prematurely: exit status 2 ("dnsmasq: failed to create listening socket for 10.1.0.254: Address already in use")"#,
+            GatewayTaken,
+        );
+        // The status of what a device lacks is no sign that the instance or its project is missing.
+        check(
+            404,
+            r#"Failed creating instance record: Failed initializing instance: Invalid devices: Device validation failed for "eth0": Failed loading device "eth0": Failed to load network "nope" for project "default": Network not found"#,
+            NetworkNotFound,
+        );
+    }
+
+    /// As Incus 6.0.4 answered, but for the virtual machine's.
+    #[test]
+    fn texts_about_keys_name_the_key() {
+        check(
+            500,
+            "Failed creating instance record: Unknown configuration key: security.secureboot",
+            UnknownKey("security.secureboot".into()),
+        );
+        check(400, r#"Invalid project configuration key "nope""#, UnknownKey("nope".into()));
+        check(500, r#"Invalid option for network "net-pro" option "nope""#, UnknownNetworkKey("nope".into()));
+        check(
+            500,
+            r#"Key "security.nesting" cannot be updated when VM is running"#,
+            VmKeyNotLive("security.nesting".into()),
+        );
+    }
+
+    /// As Incus 6.0.4 answered, but for the agent's.
+    #[test]
+    fn texts_about_what_stands_in_the_way_have_a_meaning() {
+        check(500, "Instance is protected", Protected);
+        check(500, "Only empty projects can be removed.", ProjectNotEmpty);
+        check(500, "Profile is currently in use", InUse);
+        check(400, "The network is currently in use", InUse);
+        check(400, "The storage volume is still in use", InUse);
+        check(400, "Instance is running", IsRunning);
+        check(500, "The instance is already running", IsRunning);
+        check(500, "Renaming of running instance not allowed", IsRunning);
+        check(400, "The instance is already stopped", IsStopped);
+        check(500, r#"container is not running: "pro_web""#, IsStopped);
+        check(500, "VM agent isn't currently running", AgentNotRunning);
+        check(403, "No matching certificate add operation found", TokenRefused);
+        check(500, "Failed during search for certificate add token operation: Token has expired", TokenRefused);
+        check(403, "Certificate is restricted", Forbidden);
+        check(500, "Certificate is restricted", Forbidden);
+        check(500, r#"User does not have permissions for project "default""#, Forbidden);
+        check(403, r#"User does not have permission for project "default""#, Forbidden);
+        check(403, "not authorized", Forbidden);
+    }
+
+    /// As Incus 6.0.4 answered.
+    #[test]
+    fn what_is_gone_is_not_found_whatever_its_name() {
+        check(404, r#"Failed to fetch instance "image" in project "pro": Instance not found"#, NotFound);
+        check(404, "Failed loading network: Network not found", NotFound);
+        check(404, "Fetch profile: Profile not found", NotFound);
+        check(404, r#"Fetch project "nope": Project not found"#, NotFound);
+        check(404, "Failed loading project: Project not found", NotFound);
+        check(404, "Storage pool volume not found", NotFound);
+        assert!(Refusal::is_forgotten_operation("Operation not found"));
+    }
+
+    #[test]
+    fn a_nameless_device_is_not_shown() {
+        let text = r#"IP address "10.1.0.254" is assigned to parent managed network device """#;
+        let shown = Refusal::readable(text.to_owned());
+        assert_eq!(shown, r#"IP address "10.1.0.254" is assigned to parent managed network"#);
+        assert_eq!(Refusal::readable("x".to_owned()), "x");
     }
 }

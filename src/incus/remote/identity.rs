@@ -11,9 +11,12 @@ use rustls::pki_types::pem::PemObject;
 use super::super::endpoint::Identity;
 use super::Error;
 
-/// PEM text as it is, anything else as a path to it.
-pub(super) fn text(value: &str) -> Result<String, Error> {
-    if value.contains("-----BEGIN") { Ok(value.to_owned()) } else { file(Path::new(value)) }
+/// PEM text as it is, anything else as a path to it. `setting` is the field that it stands in.
+pub(super) fn text(setting: &'static str, value: &str) -> Result<String, Error> {
+    if value.contains("-----BEGIN") {
+        return Ok(value.to_owned());
+    }
+    std::fs::read_to_string(value).map_err(|source| Error::ReadSetting { setting, source })
 }
 
 pub(super) fn file(path: &Path) -> Result<String, Error> {

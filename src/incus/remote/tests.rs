@@ -59,7 +59,9 @@ fn an_unknown_remote_lists_the_known_ones() {
     let dir = cli();
     let settings = Settings { remote: Some("nix".into()), ..Settings::default() };
     let error = resolve(&settings, &in_dir(&dir)).unwrap_err();
-    assert_eq!(error.to_string(), r#"unknown remote "nix", known are: images, lab, local, sso"#);
+    assert_eq!(error.to_string(), r#"unknown remote "nix""#);
+    let Error::UnknownRemote { known, .. } = error else { panic!("{error}") };
+    assert_eq!(known, ["images", "lab", "local", "sso"]);
 }
 
 #[test]
@@ -120,4 +122,37 @@ fn the_restricted_socket_brings_its_project() {
     let target = resolve(&Settings::default(), &environment).unwrap();
     assert_eq!(target.endpoint, Endpoint::Unix(dir.path().join("unix.socket.user")));
     assert!(target.project.unwrap().starts_with("user-"));
+}
+
+#[test]
+fn a_check_says_what_is_wrong_and_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { token: Some(token(&"ab".repeat(32))), ..Settings::default() };
+    check(&settings, &in_dir(&dir)).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    let settings = Settings { address: Some("http://h".into()), ..Settings::default() };
+    assert!(matches!(check(&settings, &in_dir(&dir)), Err(Error::BadAddress { .. })));
+}
+
+#[test]
+fn what_cannot_be_read_is_named_by_its_setting_and_a_key_is_not_shown() {
+    let certificate = "-----BEGIN CERTIFICATE-----";
+    let settings = Settings {
+        address: Some("https://h".into()),
+        accept_remote_certificate: Some(true),
+        client_certificate: Some(certificate.into()),
+        client_key: Some("MIGHAgEAMBMGByqGSM49".into()),
+        ..Settings::default()
+    };
+    let error = check(&settings, &Environment::default()).unwrap_err();
+    assert!(matches!(error, Error::ReadSetting { setting: "client_key", .. }));
+    assert!(!error.to_string().contains("MIGH"));
+}
+
+#[test]
+fn a_machine_without_remotes_is_not_asked_for_one() {
+    let settings = Settings { remote: Some("prod".into()), ..Settings::default() };
+    check(&settings, &Environment::default()).unwrap();
+    assert!(resolve(&settings, &Environment::default()).is_err());
+    assert!(check(&settings, &in_dir(&cli())).is_err());
 }

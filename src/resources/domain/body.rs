@@ -8,6 +8,7 @@ use super::schema::{NETWORK_KEYS, PROJECT_KEYS};
 use super::subnet::{Subnet, Trust};
 use crate::incus::{Config, Devices, network::Network, profile::Profile, project::Project};
 use crate::plugin::{DecodeError, Value};
+use crate::resources::timeouts::{self, Timeouts};
 use crate::resources::{keys, marks};
 
 /// The attributes of a domain that are written to Incus.
@@ -27,6 +28,7 @@ pub(super) struct Domain {
     pub(super) force_destroy: bool,
     pub(super) project: String,
     pub(super) bridge: String,
+    pub(super) timeouts: Timeouts,
 }
 
 /// Features that make a project a compartment: own profiles and volumes, shared images and networks.
@@ -57,6 +59,7 @@ impl Domain {
         project.description = self.description();
         let config = &mut project.config;
         keys::bring(config, &self.config.clone().unwrap_or_default(), PROJECT_KEYS);
+        timeouts::store(config, &self.timeouts);
         let mut store = |name: &str, value: Option<String>| keys::put(config, &marks::stored(name), value);
         store("trust_level", Some(self.trust_level.clone()));
         store("force_destroy", self.force_destroy.then(|| "true".to_owned()));
@@ -177,6 +180,7 @@ mod tests {
             force_destroy: false,
             project: "pro".into(),
             bridge: "net-pro".into(),
+            timeouts: None,
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
     let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
     let name = domain.name.as_str();
     session.create_once(KIND, name)?;
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
     let marks = Marks::new(marks::fingerprint(session.owner(), KIND, name, &input.config, &[]));
     let failure = |error: &incus::Error| Failure::from(failed("create", name, error));
@@ -27,14 +27,25 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
     refuse_foreign(&domain, &there, &marks)?;
     let pool = pool(client, domain.storage_pool.as_deref()).await?;
 
-    let maker = Maker { client, domain: &domain, marks: &marks, wait: &wait };
-    let turn = session.domains.lock().await;
-    let (subnet, id) = maker.bridge(session, there.network.as_ref()).await?;
-    drop(turn);
-
     let mut private = Private::default();
     private.set("incarnation", marks.incarnation.as_str());
     private.set("prefix", session.prefix());
+    let maker = Maker { client, domain: &domain, marks: &marks, wait: &wait };
+    let partial = |mut private: Private| {
+        // Of an adopted domain either incarnation may stand now; without one in private state it counts as ours.
+        if !there.is_gone() {
+            private.remove("incarnation");
+        }
+        Stored::new(input.planned.clone(), private)
+    };
+    let turn = session.domains.lock().await;
+    let (subnet, id) = match maker.bridge(session, there.network.as_ref()).await {
+        Ok(made) => made,
+        Err(unmade) if maker.left_bridge().await => return Err(unmade.with_partial(partial(private))),
+        Err(unmade) => return Err(unmade),
+    };
+    drop(turn);
+
     let made = async {
         maker.project(there.project.is_some(), subnet, id).await?;
         maker.profile(&pool).await?;
@@ -53,13 +64,7 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
             }
             Ok(stored)
         }
-        Err(error) => {
-            // Of an adopted domain either incarnation may stand now; without one in private state it counts as ours.
-            if !there.is_gone() {
-                private.remove("incarnation");
-            }
-            Err(failure(&error).with_partial(Stored::new(input.planned, private)))
-        }
+        Err(error) => Err(failure(&error).with_partial(partial(private))),
     }
 }
 
@@ -208,6 +213,17 @@ impl Maker<'_> {
             true
         };
         self.client.modify(network::get(&self.domain.bridge), write, self.wait).await.map(|_| ())
+    }
+
+    /// Whether a bridge of these marks stands after [`Self::bridge`] has failed; so it counts where that cannot be told.
+    async fn left_bridge(&self) -> bool {
+        let client = self.client.reading(&Wait::afterwards());
+        match client.find::<Network>(network::get(&self.domain.bridge)).await {
+            Ok(found) => {
+                found.is_some_and(|network| marks::recognise(&network.config, &self.marks.fingerprint) == Found::Ours)
+            }
+            Err(_) => true,
+        }
     }
 
     /// Makes the project, or brings the one there is to what is wanted.

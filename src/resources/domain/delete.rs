@@ -12,25 +12,60 @@ use crate::resources::{keys, marks, refusal, timeouts};
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
     refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
     let name = prior.state.get("name").as_str().unwrap_or_default();
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
     let failure = |error: &incus::Error| Failure::from(failed("delete", name, error));
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
     let ours = |config: &incus::Config| marks::same_incarnation(config, &prior.private);
-    if let Some(project) = there.project.as_ref() {
-        if !ours(&project.config) {
-            return Ok(());
+    let network = there.network.as_ref().filter(|network| network.managed && ours(&network.config));
+    if there.project.as_ref().is_some_and(|project| !ours(&project.config)) {
+        return Ok(());
+    }
+    if let Some(network) = network {
+        let strangers = strangers(&network.used_by, &session.project(name));
+        if !strangers.is_empty() {
+            return Err(shared_bridge(name, &network.name, &strangers).into());
         }
+    }
+    if let Some(project) = there.project.as_ref() {
         empty(client, name, project, prior.state.get("force_destroy").as_bool() == Some(true), &wait).await?;
         gone(client.run(project::delete(&project.name), &wait).await).map_err(|error| failure(&error))?;
     }
-    if let Some(network) = there.network.as_ref().filter(|network| network.managed && ours(&network.config)) {
+    if let Some(network) = network {
         // Incus trips over a bridge that goes while it deletes another.
         let _turn = session.domains.lock().await;
         gone(client.run(network::delete(&network.name), &wait).await).map_err(|error| failure(&error))?;
     }
     session.forget(KIND, name);
     Ok(())
+}
+
+/// The users of a bridge outside of the domain's own project, a line each.
+fn strangers(used_by: &[String], own: &str) -> Vec<String> {
+    let project = |path: &str| {
+        let query = path.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').find_map(|pair| pair.strip_prefix("project=")).unwrap_or("default").to_owned()
+    };
+    used_by
+        .iter()
+        .filter(|path| project(path) != own)
+        .map(|path| match path.contains('?') {
+            true => format!("    {}", keys::short_user(path)),
+            false => format!("    {} (project default)", keys::short_user(path)),
+        })
+        .collect()
+}
+
+fn shared_bridge(name: &str, bridge: &str, strangers: &[String]) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        "Unable to delete domain: its bridge is used from outside",
+        format!(
+            "Nothing was deleted. The bridge `{bridge}` of the domain \"{name}\" is used by what is not the domain's:\n\n{}\n\n\
+             Remove these, or take their device off `{bridge}`, then destroy. `force_destroy` leaves them alone.",
+            strangers.join("\n")
+        ),
+    )
 }
 
 /// What is gone already counts as deleted.
@@ -180,6 +215,21 @@ fn not_empty(name: &str, list: &[String]) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_of_the_bridge_in_other_projects_are_strangers() {
+        let used_by = [
+            "/1.0/profiles/default?project=pro",
+            "/1.0/instances/web?project=pro",
+            "/1.0/instances/web?project=other",
+            "/1.0/profiles/bridged",
+        ]
+        .map(str::to_owned);
+        assert_eq!(
+            strangers(&used_by, "pro"),
+            ["    instance web (project other)", "    profile bridged (project default)"]
+        );
+    }
 
     #[test]
     fn what_a_project_holds_is_read_from_the_paths() {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 
 use self::state::Pieces;
 use super::session::Session;
-use super::{marks, refusal};
+use super::{marks, refusal, timeouts};
 use crate::incus;
 use crate::plugin::{
     Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Resource, Schema, Stored, Update, Value,
@@ -52,11 +52,11 @@ impl Resource<Session> for Domain {
         create::create(session, call, input).await
     }
 
-    async fn read(&self, session: &Session, _call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+    async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
         refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
         let name = current.state.get("name").as_str().unwrap_or_default();
-        let client = session.client().await?;
-        let pieces = Pieces::shared(client, session, name).await.map_err(|error| failed("read", name, &error))?;
+        let client = session.client_until(&timeouts::of_read(call, &current.state)).await?;
+        let pieces = Pieces::shared(&client, session, name).await.map_err(|error| failed("read", name, &error))?;
         if pieces.is_gone() {
             return Ok(None);
         }
@@ -73,7 +73,7 @@ impl Resource<Session> for Domain {
         delete::delete(session, call, prior).await
     }
 
-    async fn import(&self, session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
+    async fn import(&self, session: &Session, call: &Call, id: &str) -> Result<Stored, Failure> {
         super::name::domain(&Value::from(id)).map_err(|problem| {
             Diagnostic::error(
                 Path::root(),
@@ -81,8 +81,8 @@ impl Resource<Session> for Domain {
                 format!("Write the name of the domain. {}", problem.detail),
             )
         })?;
-        let client = session.client().await?;
-        let pieces = Pieces::fetch(client, session, id).await.map_err(|error| failed("import", id, &error))?;
+        let client = session.client_until(&timeouts::of_read(call, &Value::Null)).await?;
+        let pieces = Pieces::fetch(&client, session, id).await.map_err(|error| failed("import", id, &error))?;
         let (Some(project), Some(network)) = (&pieces.project, &pieces.network) else {
             return Err(Diagnostic::error(
                 Path::root(),
@@ -99,7 +99,9 @@ impl Resource<Session> for Domain {
         let mut private = crate::plugin::Private::default();
         private.set("prefix", session.prefix());
         private.set("incarnation", project.config.get(marks::INCARNATION).cloned().unwrap_or_default());
-        let state = pieces.state(session, id, &Value::object());
+        let mut prior = Value::object();
+        prior.set("timeouts", timeouts::stored(&project.config));
+        let state = pieces.state(session, id, &prior);
         let private = pieces.private(private, &state);
         Ok(Stored::new(state, private))
     }

@@ -37,6 +37,7 @@ pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
             plan.set("static_range", subnet.static_range());
             plan.set("dhcp_range", subnet.dhcp_range());
             warn_of_move(plan, subnet);
+            warn_of_gateway(plan, subnet);
         }
         Ok(Wanted::Unknown) => DERIVED
             .into_iter()
@@ -99,6 +100,27 @@ fn check_length(session: &Session, domain: &str, plan: &mut Plan<'_>) {
             ),
         );
     }
+}
+
+/// A bridge that others made may have its address elsewhere in the subnet: an apply moves it.
+fn warn_of_gateway(plan: &mut Plan<'_>, subnet: Subnet) {
+    let Some(from) = plan.prior.get("gateway").as_str().filter(|_| !plan.changed("name")).map(str::to_owned) else {
+        return;
+    };
+    let to = subnet.gateway().to_string();
+    let stays = plan.prior.get("subnet").as_str().is_some_and(|text| text == subnet.to_string());
+    if from == to || !stays {
+        return;
+    }
+    plan.diagnostics.warning(
+        Path::from("gateway"),
+        "The bridge gets another address",
+        format!(
+            "The bridge, which is the gateway and the name server of its instances, moves from {from} to {to} in place. Instances with DHCP \
+             use the old one until they renew their lease or restart; what has it written down, inside or in `cloud_init`, has to be changed there. \
+             An instance with the static address {to} has to leave it first."
+        ),
+    );
 }
 
 fn warn_of_move(plan: &mut Plan<'_>, to: Subnet) {

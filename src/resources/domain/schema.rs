@@ -55,7 +55,8 @@ pub(super) fn schema() -> Schema {
             ),
             Attribute::bool("nic_filtering").default(false).describe(
                 "Whether the bridge refuses frames with another MAC or IPv4 address than the instance's own. \
-                 IPv6 is filtered too where the Incus host is this one and has `br_netfilter` on.",
+                 IPv6 is filtered too where the Incus host is this one and has `br_netfilter` on. \
+                 After a change, the next plan brings it to instances with an `ipv4_address`, whose `eth0` is a copy.",
             ),
             Attribute::string("storage_pool").optional_computed().describe("Pool of the root disks. Unset: the only pool there is."),
             Attribute::map("config", crate::plugin::Type::String)

@@ -17,7 +17,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
     let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
     let name = domain.name.as_str();
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
     let failure = |error: &incus::Error| Failure::from(failed("update", name, error));
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
@@ -32,7 +32,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         (Some(network), Some(Ok(subnet))) => {
             let current = network.config.get("ipv4.address").and_then(|address| Subnet::of_bridge(address));
             if current != Some(subnet) {
-                may_move(client, &domain, subnet).await?;
+                clear_of_neighbours(client, &domain, subnet).await?;
+            }
+            if network.config.get("ipv4.address") != Some(&format!("{}/24", subnet.gateway())) {
+                clear_of_instances(client, &domain, subnet).await?;
             }
             let write = |network: &mut Network| domain.apply_network(network, subnet);
             client.modify(network::get(&domain.bridge), write, &wait).await.map_err(|error| failure(&error))?;
@@ -77,39 +80,72 @@ fn kept_marks(session: &Session, there: &Pieces, input: &Update) -> Marks {
     marks
 }
 
-/// Refuses a subnet that overlaps with another network, or that leaves static addresses outside.
-async fn may_move(client: &Client, domain: &Domain, to: Subnet) -> Result<(), Failure> {
-    let failure = |error: &incus::Error| Failure::from(failed("update", &domain.name, error));
-    let taken = neighbours::taken(client, &domain.bridge).await.map_err(|error| failure(&error))?;
-    if let Some(other) = subnet::overlap(to, &taken) {
-        return Err(overlaps(to, other).into());
+/// Refuses a subnet that overlaps with another network.
+async fn clear_of_neighbours(client: &Client, domain: &Domain, to: Subnet) -> Result<(), Failure> {
+    let taken =
+        neighbours::taken(client, &domain.bridge).await.map_err(|error| failed("update", &domain.name, &error))?;
+    match subnet::overlap(to, &taken) {
+        Some(other) => Err(overlaps(to, other).into()),
+        None => Ok(()),
     }
+}
+
+/// Refuses a subnet that leaves static addresses outside, or whose gateway is one of them: no such instance could start.
+async fn clear_of_instances(client: &Client, domain: &Domain, to: Subnet) -> Result<(), Failure> {
     let instances = client
         .get::<Vec<instance::Instance>>(instance::list(&domain.project))
         .await
-        .map_err(|error| failure(&error))?
+        .map_err(|error| failed("update", &domain.name, &error))?
         .value;
-    let outside: Vec<_> = instances
-        .iter()
-        .flat_map(|instance| {
-            instance.expanded_devices.values().filter_map(|device| {
-                let on_bridge = device.get("network") == Some(&domain.bridge);
-                let address = device.get("ipv4.address").filter(|_| on_bridge)?;
-                let outside = address.parse().is_ok_and(|address: std::net::Ipv4Addr| !to.net().contains(&address));
-                outside.then(|| format!("    {} has {address}", instance.name))
-            })
-        })
-        .collect();
-    if outside.is_empty() {
+    let lines = in_the_way(&instances, &domain.bridge, to);
+    if lines.is_empty() {
         return Ok(());
     }
     Err(Diagnostic::error(
         Path::from("subnet"),
-        "Static addresses outside of the new subnet",
+        "Static addresses in the way of the new one",
         format!(
-            "The domain would move to {to}, and these instances could not start any more:\n\n{}\n\nUnset their `ipv4_address` and apply, then change the subnet and apply, then set addresses of the new subnet.",
-            outside.join("\n")
+            "The bridge would move to {} in {to}, and these instances could not start any more:\n\n{}\n\nUnset their `ipv4_address` and apply, then apply this change, then set other addresses of the `static_range`.",
+            to.gateway(),
+            lines.join("\n")
         ),
     )
     .into())
+}
+
+/// Instances with a static address on `bridge` outside of `to`, or with that of its gateway; a line each.
+fn in_the_way(instances: &[instance::Instance], bridge: &str, to: Subnet) -> Vec<String> {
+    let lines = instances.iter().flat_map(|instance| {
+        instance.expanded_devices.values().filter_map(|device| {
+            let on_bridge = device.get("network").is_some_and(|network| network == bridge);
+            let address = device.get("ipv4.address").filter(|_| on_bridge)?;
+            let parsed: std::net::Ipv4Addr = address.parse().ok()?;
+            let fits = to.net().contains(&parsed) && parsed != to.gateway();
+            (!fits).then(|| format!("    {} has {address}", instance.name))
+        })
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn static_addresses_outside_or_on_the_gateway_are_in_the_way() {
+        let with = |address: &str| {
+            let nic = [("network", "net-pro"), ("ipv4.address", address)];
+            let nic = nic.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            instance::Instance {
+                name: address.to_owned(),
+                expanded_devices: [("eth0".to_owned(), nic)].into(),
+                ..instance::Instance::default()
+            }
+        };
+        let all = ["10.110.0.7", "10.110.0.254", "10.111.0.7"].map(with);
+        let to = Subnet::parse("10.110.0.0/24").unwrap();
+        let lines = in_the_way(&all, "net-pro", to);
+        assert_eq!(lines, ["    10.110.0.254 has 10.110.0.254", "    10.111.0.7 has 10.111.0.7"]);
+        assert!(in_the_way(&all, "net-other", to).is_empty());
+    }
 }

@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Inherited, Model, PROTECTION};
 use super::state::{self, Seen};
-use super::target::{self, Target, failed, failure};
+use super::target::{self, Target};
 use super::update::{self, Change, Restart};
 use super::wait::{self, Up};
-use super::{KIND, SECRET, preflight, read};
+use super::{KIND, SECRET, preflight, read, unready};
 use crate::incus::instance::{self, Instance, Source};
-use crate::incus::{Config, Error, Refusal, Wait};
+use crate::incus::{Client, Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::{ImageReference, Session};
@@ -27,8 +27,9 @@ const LIFT: Duration = Duration::from_secs(10);
 pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
     let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
     let id = model.id();
+    let client = session.client_until(&timeouts::of_stop(call)).await?;
     session.create_once(KIND, &id)?;
-    let result = Creation::prepare(session, call, &input, model).await;
+    let result = Creation::prepare(session, &client, call, &input, model).await;
     let result = match result {
         Ok(creation) => creation.run(&input).await,
         Err(failure) => Err(failure),
@@ -50,17 +51,18 @@ struct Creation<'s> {
 }
 
 impl<'s> Creation<'s> {
-    async fn prepare(session: &'s Session, call: &Call, input: &Create, model: Model) -> Result<Self, Failure> {
+    async fn prepare(
+        session: &Session,
+        client: &'s Client,
+        call: &Call,
+        input: &Create,
+        model: Model,
+    ) -> Result<Self, Failure> {
         let source = source(session, &model)?;
-        let client = session.client().await?;
         let target = Target::new(session, client, &model.domain, &model.name);
-        let inherited = if model.inherits() {
-            target
-                .inherited(&model.profiles())
-                .await
-                .map_err(|error| failure("create", &model.name, &model.domain, &error))?
-        } else {
-            Inherited::default()
+        let inherited = match model.inherits() {
+            true => preflight::inherited("create", &target, &model).await?,
+            false => Inherited::default(),
         };
         let fingerprint = marks::fingerprint(session.owner(), KIND, &model.id(), &input.config, SECRET);
         let marks = Marks::new(fingerprint);
@@ -72,7 +74,7 @@ impl<'s> Creation<'s> {
     async fn run(self, input: &Create) -> Result<Stored, Failure> {
         let has_start = match self.target.client.server().await {
             Ok(server) => server.has("instance_create_start"),
-            Err(error) => return Err(self.failure(&error)),
+            Err(error) => return Err(self.target.failure("create", &error)),
         };
         preflight::address(&self.target, &self.model, &self.inherited).await?;
         match self.target.client.run(instance::create(&self.target.project, &self.body(has_start)), &self.wait).await {
@@ -89,7 +91,7 @@ impl<'s> Creation<'s> {
         }
         match wait::until_up(&self.target, &self.model, Instant::now(), &self.wait).await {
             Ok(up) => Ok(self.stored(&input.planned, up)),
-            Err(error) if error.is_deadline() && self.warns() => self.carry_on(input, &error).await,
+            Err(error) if error.unready().is_some() && self.warns() => self.carry_on(input, &error).await,
             Err(error) => Err(self.refused(input, &error).await),
         }
     }
@@ -125,10 +127,11 @@ impl<'s> Creation<'s> {
     }
 
     async fn carry_on(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
-        let Ok(Some(found)) = self.target.fetch().await else { return Err(self.failure(error)) };
+        let Ok(Some(found)) = self.target.look_back().await else { return Err(self.failure(error).await) };
         let mut warnings = Diagnostics::default();
-        let told = failed("start", &self.model.name, &self.model.domain, error);
-        warnings.warning(Path::from("wait"), "The instance does not run", told.detail);
+        if let Some(unready) = error.unready() {
+            warnings.extend(unready::warning(&self.target, &self.model, unready));
+        }
         Ok(self.stored(&input.planned, Up { found, seen: Seen::Nothing, warnings }))
     }
 
@@ -136,8 +139,8 @@ impl<'s> Creation<'s> {
     async fn adopt(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
         let found = match self.target.fetch().await {
             Ok(Some(found)) => found,
-            Ok(None) => return Err(self.failure(error)),
-            Err(error) => return Err(self.failure(&error)),
+            Ok(None) => return Err(self.failure(error).await),
+            Err(error) => return Err(self.failure(&error).await),
         };
         if marks::recognise(&found.config, &self.marks.fingerprint) == Found::Foreign {
             return Err(refusal::taken("instance", &self.model.name, KIND, &self.model.id()).into());
@@ -176,7 +179,7 @@ impl<'s> Creation<'s> {
                 Ok(self.stored(&input.planned, up))
             }
             Err(error) => {
-                let told = self.failure(&error);
+                let told = self.failure(&error).await;
                 let partial = self.partial(input, &found);
                 Err(told.with_partial(partial))
             }
@@ -192,15 +195,8 @@ impl<'s> Creation<'s> {
 
     /// A create that failed: what it made is unprotected and goes into the state, tainted, so that it can be destroyed.
     async fn refused(self, input: &Create, error: &Error) -> Failure {
-        match error.refusal() {
-            Some(Refusal::ImageNotFound) => {
-                return preflight::no_image(&self.target, &self.model, &self.source, error).await.into();
-            }
-            Some(Refusal::PoolNotFound) => return preflight::no_pool(&self.target, &self.model, error).await.into(),
-            _ => {}
-        }
-        let told = self.failure(error);
-        let Ok(Some(found)) = self.target.fetch().await else { return told };
+        let told = self.failure(error).await;
+        let Ok(Some(found)) = self.target.look_back().await else { return told };
         if found.config.get(marks::INCARNATION) != Some(&self.marks.incarnation) {
             return told;
         }
@@ -219,20 +215,14 @@ impl<'s> Creation<'s> {
         told.with_partial(self.stored(&input.planned, up))
     }
 
-    fn failure(&self, error: &Error) -> Failure {
-        let (name, domain) = (&self.model.name, &self.model.domain);
-        if error.refusal() == Some(&Refusal::NotFound) {
-            return Diagnostic::error(
-                Path::from("domain"),
-                "Unable to create instance: no such domain",
-                format!(
-                    "There is no domain \"{domain}\" to make \"{name}\" in. Refer to it as `anklume_domain.<name>.name`, so that it is made first.\n\n{}",
-                    refusal::causes(error)
-                ),
-            )
-            .into();
+    async fn failure(&self, error: &Error) -> Failure {
+        if let Some(unready) = error.unready() {
+            return unready::error(&self.target, &self.model, unready).into();
         }
-        failure("create", name, domain, error)
+        if error.refusal() == Some(&Refusal::ImageNotFound) {
+            return preflight::no_image(&self.target, &self.model, &self.source, error).await.into();
+        }
+        preflight::explain("create", &self.target, &self.model, error).await.into()
     }
 }
 

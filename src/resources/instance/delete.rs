@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::KIND;
 use super::body::PROTECTION;
-use super::target::{self, Target, failure, names};
-use crate::incus::instance;
+use super::target::{self, Target, names};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
 use crate::resources::{keys, marks, refusal, timeouts};
@@ -15,11 +14,11 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Deletes an instance. One of another incarnation was adopted by a replacement: it stays, and this counts as done.
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
     refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
     let (domain, name) = names(&prior.state);
     let target = Target::new(session, client, domain, name);
-    let fail = |error: &crate::incus::Error| failure("delete", name, domain, error);
+    let fail = |error: &crate::incus::Error| target.failure("delete", error);
     let Some(found) = target.fetch().await.map_err(|error| fail(&error))? else { return Ok(()) };
     if !marks::same_incarnation(&found.config, &prior.private) {
         return Ok(());
@@ -31,17 +30,7 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     if !found.is_stopped() {
         target.stop(target::stop_timeout(&prior.state), &wait).await.map_err(|error| fail(&error))?;
     }
-    match client.run(instance::delete(&target.project, &target.name), &wait).await {
-        Ok(_) => {}
-        Err(error) if error.is_not_found() => {}
-        // The outcome is read off the object.
-        Err(error) if error.is_operation_gone() => {
-            if target.fetch().await.map_err(|error| fail(&error))?.is_some() {
-                return Err(fail(&error));
-            }
-        }
-        Err(error) => return Err(fail(&error)),
-    }
+    client.delete_instance(&target.project, &target.name, &wait).await.map_err(|error| fail(&error))?;
     session.forget(KIND, &format!("{domain}/{name}"));
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod body;
 mod create;
 mod delete;
+mod kinds;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -12,6 +13,7 @@ mod restart;
 mod schema;
 mod state;
 mod target;
+mod unready;
 mod update;
 mod validate;
 mod wait;
@@ -50,8 +52,8 @@ impl Resource<Session> for Instance {
         create::create(session, call, input).await
     }
 
-    async fn read(&self, session: &Session, _call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
-        read::read(session, current).await
+    async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+        read::read(session, call, current).await
     }
 
     async fn update(&self, session: &Session, call: &Call, input: plugin::Update) -> Result<Stored, Failure> {
@@ -62,8 +64,8 @@ impl Resource<Session> for Instance {
         delete::delete(session, call, prior).await
     }
 
-    async fn import(&self, session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
-        read::import(session, id).await
+    async fn import(&self, session: &Session, call: &Call, id: &str) -> Result<Stored, Failure> {
+        read::import(session, call, id).await
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::restart;
+use super::restart::{self, Moves};
 use crate::plugin::{Action, Path, Plan, Value};
-use crate::resources::session::Session;
+use crate::resources::session::{Preset, Session};
 use crate::resources::size;
 
 /// Private state: `kept` where the object was made by others and its image text is not known.
@@ -14,11 +14,17 @@ pub(super) const IPV4: &str = "ipv4";
 /// Private state: `own` where the device `root` belongs to `root_disk`.
 pub(super) const ROOT_DISK: &str = "root_disk";
 
+/// Private state: how the `eth0` of a static address differs from that of the profiles, in words; absent where it does
+/// not.
+pub(super) const STALE: &str = "stale";
+/// Private state: set where Incus takes that `eth0` out of the guest to mend it.
+pub(super) const REPLUG: &str = "replug";
+
 /// What of the provider block a plan of an instance needs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults<'s> {
-    pub(super) image: Option<&'s str>,
-    pub(super) delete_protection: Option<bool>,
+    pub(super) image: &'s Preset<String>,
+    pub(super) delete_protection: &'s Preset<bool>,
 }
 
 pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
@@ -60,7 +66,7 @@ pub(super) fn rules(defaults: Defaults<'_>, plan: &mut Plan<'_>) {
     }
 }
 
-fn image(default: Option<&str>, plan: &mut Plan<'_>) {
+fn image(default: &Preset<String>, plan: &mut Plan<'_>) {
     let configured = !plan.config.get("image").is_null();
     if !plan.prior.is_null() {
         if plan.private.get(IMAGE) == Some("kept") {
@@ -69,13 +75,15 @@ fn image(default: Option<&str>, plan: &mut Plan<'_>) {
                 let prior = plan.prior.get("image").clone();
                 plan.set("image", prior);
             }
-        } else {
+        } else if plan.planned.get("image").is_known() {
+            // An unknown image may turn out to be the same: destroying for that is for the next plan to say.
             plan.replace("image");
         }
     } else if !configured {
         match default {
-            Some(image) => plan.set("image", image),
-            None => plan.diagnostics.error(
+            Preset::To(image) => plan.set("image", image.as_str()),
+            Preset::Unknown => plan.unknown("image"),
+            Preset::Unset => plan.diagnostics.error(
                 "image",
                 "No image",
                 "Set `image`, such as \"images:debian/13\", or `default_image` in the provider block.",
@@ -84,14 +92,14 @@ fn image(default: Option<&str>, plan: &mut Plan<'_>) {
     }
 }
 
-fn protection(default: Option<bool>, plan: &mut Plan<'_>) {
+fn protection(default: &Preset<bool>, plan: &mut Plan<'_>) {
     if !plan.config.get("delete_protection").is_null() {
         return;
     }
     match (default, plan.planned.get("ephemeral").as_bool()) {
-        (Some(default), _) => plan.set("delete_protection", default),
-        (None, Some(ephemeral)) => plan.set("delete_protection", !ephemeral),
-        (None, None) => plan.unknown("delete_protection"),
+        (Preset::To(default), _) => plan.set("delete_protection", *default),
+        (Preset::Unset, Some(ephemeral)) => plan.set("delete_protection", !ephemeral),
+        (Preset::Unknown, _) | (Preset::Unset, None) => plan.unknown("delete_protection"),
     }
 }
 
@@ -109,7 +117,6 @@ fn root_disk(plan: &mut Plan<'_>) {
         }
         return;
     }
-    plan.replace("root_disk.pool");
     let bytes = |value: &Value| value.get("size").as_str().and_then(|text| size::parse(text).ok());
     if let (Some(from), Some(to), Some("vm")) = (bytes(prior), bytes(&wanted), plan.planned.get("type").as_str())
         && to < from
@@ -123,8 +130,15 @@ fn root_disk(plan: &mut Plan<'_>) {
 }
 
 fn update(plan: &mut Plan<'_>) {
-    if plan.replaces() || plan.changed("domain") || plan.changed("type") {
-        return refuse_protected(plan, "replaced");
+    if plan.replaces() {
+        let decided = |name: &&str| {
+            let planned = plan.planned.get(name);
+            planned.is_known() && planned != plan.prior.get(name)
+        };
+        if ["image", "domain", "type"].iter().any(decided) {
+            refuse_protected(plan, "replaced");
+        }
+        return;
     }
     let renamed = plan.changed("name");
     if renamed && plan.planned.get("ephemeral").as_bool() == Some(true) {
@@ -139,23 +153,77 @@ fn update(plan: &mut Plan<'_>) {
     if back_to_dhcp {
         plan.unknown("ipv4_address");
     }
-    let reasons = restart::reasons(plan.prior, &plan.planned, back_to_dhcp);
+    let reasons = restart::reasons(plan.prior, &plan.planned, &plan.private);
+    let perhaps = restart::perhaps(plan.prior, &plan.planned);
+    let moves = restart::moves(plan.prior, &plan.planned);
     let runs = plan.prior.get("running").as_bool() == Some(true) && plan.planned.get("running").as_bool() == Some(true);
     let restarts = runs && (!reasons.is_empty() || renamed);
     let wanted = plan.planned.get("restart_on_update").as_bool() != Some(false);
-    if runs && let Some(at) = reasons.first() {
+    if let Some(moves) = &moves {
+        moved(plan, moves, runs);
+    } else if runs && let Some(at) = reasons.first() {
         warn(plan, at.clone(), wanted);
+    } else if runs && renamed {
+        plan.diagnostics.warning(
+            "name",
+            "The instance will be restarted",
+            "Incus renames only while the instance is stopped. It is started again, whatever `restart_on_update` says.",
+        );
+    } else if runs && let Some(at) = &perhaps {
+        may_restart(plan, at.clone(), wanted);
     }
+    stale(plan);
     let touched = plan.changed("running")
         || plan.changed("profiles")
         || plan.changed("ipv4_address")
         || restart::nics_changed(plan.prior, &plan.planned)
-        || (restarts && (wanted || renamed));
+        || (restarts && (wanted || renamed))
+        || (runs && wanted && perhaps.is_some())
+        || (runs && moves.is_some());
     if touched {
         ["status", "ipv6_address", "interfaces"].into_iter().for_each(|name| plan.unknown(name));
         if dhcp {
             plan.unknown("ipv4_address");
         }
+    }
+}
+
+/// Another storage pool of the root disk.
+fn moved(plan: &mut Plan<'_>, moves: &Moves, runs: bool) {
+    let (at, summary, first) = match moves {
+        Moves::Sure(at) => (at, "The instance will be restarted", "The root disk moves to another storage pool"),
+        Moves::Perhaps(at) => {
+            (at, "The instance may be restarted", "The root disk moves if this puts it on another storage pool")
+        }
+    };
+    if matches!(moves, Moves::Sure(_)) && plan.planned.get("ephemeral").as_bool() == Some(true) {
+        plan.diagnostics.error(
+            at.clone(),
+            "An ephemeral instance cannot be moved to another pool",
+            "The move needs a stop, and Incus deletes an ephemeral instance when it stops. Set `ephemeral = false` and apply first.",
+        );
+    } else if runs {
+        plan.diagnostics.warning(
+            at.clone(),
+            summary,
+            format!("{first}, which Incus does only while the instance is stopped. It is started again, whatever `restart_on_update` says; to cloud-init it is a new instance then."),
+        );
+    }
+}
+
+/// Says why `eth0` stands under `devices` in a plan although the configuration has none there.
+fn stale(plan: &mut Plan<'_>) {
+    let Some(differences) = plan.private.get(STALE).map(str::to_owned) else { return };
+    let kept = plan.planned.get("devices").get(super::body::NIC);
+    if kept.is_null() && !plan.prior.get("devices").get(super::body::NIC).is_null() {
+        plan.diagnostics.warning(
+            "ipv4_address",
+            "The `eth0` of the static address is not that of the profiles",
+            format!(
+                "A static address makes `eth0` a copy of the profiles' device, and this copy differs: {differences}. It is shown in \
+                 `devices`, and this apply copies the device anew."
+            ),
+        );
     }
 }
 
@@ -173,6 +241,17 @@ fn warn(plan: &mut Plan<'_>, at: Path, restarts: bool) {
             "Incus applies this change at a start only, and `restart_on_update` is false: restart the instance when it suits.",
         );
     }
+}
+
+fn may_restart(plan: &mut Plan<'_>, at: Path, restarts: bool) {
+    let detail = if restarts {
+        "Incus 7.0 gives a running virtual machine more memory, 6.0 does not, and what the guest does not give up cannot be taken \
+         away. Where it cannot be done live the instance is stopped for it, and started again."
+    } else {
+        "Incus 7.0 gives a running virtual machine more memory, 6.0 does not, and what the guest does not give up cannot be taken \
+         away. Where it cannot be done live the apply fails, as `restart_on_update` is false."
+    };
+    plan.diagnostics.warning(at, "The instance may be restarted", detail);
 }
 
 fn refuse_protected(plan: &mut Plan<'_>, what: &str) {

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::plan::{Defaults, rules};
 use super::schema::schema;
 use crate::plugin::{Diagnostics, Plan, Private, Value};
+use crate::resources::session::Preset;
 
 struct Planned {
     planned: Value,
@@ -53,6 +54,8 @@ fn config(extra: &Json) -> Value {
     Value::from_json(&config)
 }
 
+const UNSET: Defaults<'static> = Defaults { image: &Preset::Unset, delete_protection: &Preset::Unset };
+
 fn run(defaults: Defaults<'_>, config: &Value, prior: &Value, private: &[(&str, &str)]) -> Planned {
     let mut kept = Private::default();
     private.iter().for_each(|(name, value)| kept.set(name, *value));
@@ -62,7 +65,7 @@ fn run(defaults: Defaults<'_>, config: &Value, prior: &Value, private: &[(&str, 
 }
 
 fn create(extra: Json) -> Planned {
-    run(Defaults::default(), &config(&extra), &Value::Null, &[])
+    run(UNSET, &config(&extra), &Value::Null, &[])
 }
 
 /// The state after a create of `extra`, with what the create found out.
@@ -82,7 +85,7 @@ fn state(extra: &Json) -> Value {
 fn update(before: Json, after: Json) -> Planned {
     let private: &[(&str, &str)] =
         if before.get("ipv4_address").is_some() { &[("ipv4", "static")] } else { &[("incarnation", "x")] };
-    run(Defaults::default(), &config(&after), &state(&before), private)
+    run(UNSET, &config(&after), &state(&before), private)
 }
 
 const MOVES: &[&str] = &["interfaces", "ipv4_address", "ipv6_address", "status"];
@@ -100,13 +103,14 @@ fn protection_is_the_opposite_of_ephemeral() {
 
 #[test]
 fn the_providers_protection_comes_before_that() {
-    let defaults = Defaults { delete_protection: Some(false), ..Defaults::default() };
+    let defaults = Defaults { delete_protection: &Preset::To(false), ..UNSET };
     run(defaults, &config(&json!({})), &Value::Null, &[]).is("delete_protection", false);
 }
 
 #[test]
 fn the_default_image_is_read_once() {
-    let defaults = Defaults { image: Some("new"), ..Defaults::default() };
+    let image = Preset::To("new".to_owned());
+    let defaults = Defaults { image: &image, ..UNSET };
     run(defaults, &config(&json!({"image": null})), &Value::Null, &[]).is("image", "new");
     run(defaults, &config(&json!({"image": null})), &state(&json!({})), &[]).is("image", "busybox").silent();
 }
@@ -150,7 +154,8 @@ fn a_restart_that_is_not_wanted_moves_nothing() {
 
 #[test]
 fn a_rename_is_in_place() {
-    let plan = update(json!({}), json!({"name": "www"})).is("id", "pro/www").unknown(MOVES).silent();
+    let plan = update(json!({}), json!({"name": "www"})).is("id", "pro/www").unknown(MOVES);
+    let plan = plan.says("name", "will be restarted");
     assert!(!plan.replaces);
 }
 
@@ -166,13 +171,47 @@ fn a_static_address_is_known_and_the_way_back_is_not() {
 }
 
 #[test]
+fn an_unknown_image_neither_replaces_nor_is_refused() {
+    let mut wanted = config(&json!({}));
+    wanted.set("image", Value::Unknown);
+    let plan = run(UNSET, &wanted, &state(&json!({})), &[]).silent().unknown(&["image"]);
+    assert!(!plan.replaces);
+}
+
+#[test]
+fn an_unknown_domain_or_type_of_a_protected_instance_is_no_problem() {
+    for name in ["domain", "type"] {
+        let mut wanted = config(&json!({}));
+        wanted.set(name, Value::Unknown);
+        run(UNSET, &wanted, &state(&json!({})), &[]).silent();
+    }
+}
+
+#[test]
+fn unknown_defaults_of_the_provider_leave_unknown_what_depends_on_them() {
+    let defaults = Defaults { image: &Preset::Unknown, delete_protection: &Preset::Unknown };
+    let plan = run(defaults, &config(&json!({"image": null})), &Value::Null, &[]).silent();
+    assert!(plan.planned.get("image").is_unknown() && plan.planned.get("delete_protection").is_unknown());
+    run(defaults, &config(&json!({"image": null})), &state(&json!({})), &[]).is("image", "busybox");
+    run(defaults, &config(&json!({"delete_protection": true})), &Value::Null, &[]).is("delete_protection", true);
+}
+
+#[test]
+fn a_stale_copy_of_eth0_is_explained() {
+    let mut prior = state(&json!({"ipv4_address": "10.0.0.5"}));
+    prior.set("devices", Value::from_json(&json!({"eth0": {"type": "nic", "ipv4.address": "10.0.0.5"}})));
+    let config = config(&json!({"ipv4_address": "10.0.0.5"}));
+    let private = [("ipv4", "static"), ("stale", "`mtu` is not set here and \"1400\" there")];
+    let plan = run(UNSET, &config, &prior, &private).says("ipv4_address", "not that of the profiles");
+    assert!(plan.diagnostics.iter().any(|one| one.detail.contains("`mtu`")));
+}
+
+#[test]
 fn a_stale_copy_of_eth0_is_taken_away() {
     let mut prior = state(&json!({"ipv4_address": "10.0.0.5"}));
     prior.set("devices", Value::from_json(&json!({"eth0": {"type": "nic", "ipv4.address": "10.0.0.5"}})));
     let config = config(&json!({"ipv4_address": "10.0.0.5"}));
-    run(Defaults::default(), &config, &prior, &[("ipv4", "static")])
-        .is("devices", Value::Null)
-        .is("ipv4_address", "10.0.0.5");
+    run(UNSET, &config, &prior, &[("ipv4", "static")]).is("devices", Value::Null).is("ipv4_address", "10.0.0.5");
 }
 
 #[test]
@@ -189,16 +228,33 @@ fn another_image_replaces_and_protection_refuses_that() {
 #[test]
 fn the_image_of_an_object_made_by_others_is_kept() {
     let config = config(&json!({"image": "images:debian/13"}));
-    let plan =
-        run(Defaults::default(), &config, &state(&json!({})), &[("image", "kept")]).is("image", "busybox").silent();
+    let plan = run(UNSET, &config, &state(&json!({})), &[("image", "kept")]).is("image", "busybox").silent();
     assert!(!plan.replaces);
 }
 
 #[test]
-fn a_root_disk_grows_in_place_and_another_pool_replaces() {
-    let disk = |size: &str, pool: &str| json!({"delete_protection": false, "root_disk": {"size": size, "pool": pool}});
+fn a_root_disk_grows_and_moves_in_place() {
+    let disk = |size: &str, pool: &str| json!({"root_disk": {"size": size, "pool": pool}});
     assert!(!update(disk("1GiB", "a"), disk("2GiB", "a")).silent().unknown(&[]).replaces);
-    assert!(update(disk("1GiB", "a"), disk("1GiB", "b")).replaces);
+    let moved = update(disk("1GiB", "a"), disk("1GiB", "b")).unknown(MOVES).says("root_disk.pool", "will be restarted");
+    assert!(!moved.replaces && !moved.diagnostics.has_errors());
+}
+
+#[test]
+fn a_move_to_a_pool_that_is_not_certain_is_warned_of_too() {
+    let disk = json!({"root_disk": {"size": null, "pool": "b"}});
+    update(json!({}), disk.clone()).says("root_disk.pool", "may be restarted");
+    update(disk, json!({})).says("root_disk", "may be restarted");
+    update(json!({}), json!({"root_disk": {"size": "2GiB"}})).silent();
+}
+
+#[test]
+fn a_stopped_instance_moves_without_a_word_and_an_ephemeral_one_does_not() {
+    let disk = |pool: &str, name: &str, value: bool| json!({"root_disk": {"size": null, "pool": pool}, name: value});
+    let mut stopped = state(&disk("a", "running", false));
+    stopped.set("running", false);
+    run(UNSET, &config(&disk("b", "running", false)), &stopped, &[]).silent();
+    update(disk("a", "ephemeral", true), disk("b", "ephemeral", true)).says("root_disk.pool", "cannot be moved");
 }
 
 #[test]
@@ -231,5 +287,12 @@ fn unknown_is_never_a_problem() {
     ] {
         config.set(name, Value::Unknown);
     }
-    run(Defaults::default(), &config, &Value::Null, &[]).silent();
+    run(UNSET, &config, &Value::Null, &[]).silent();
+}
+
+#[test]
+fn more_memory_of_a_vm_may_restart_it() {
+    let vm = |memory: &str| json!({"type": "vm", "config": {"limits.memory": memory}});
+    update(vm("1GiB"), vm("2GiB")).unknown(MOVES).says("config[\"limits.memory\"]", "may be restarted");
+    update(json!({"config": {"limits.memory": "1GiB"}}), json!({"config": {"limits.memory": "2GiB"}})).silent();
 }

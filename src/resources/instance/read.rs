@@ -1,14 +1,15 @@
 //! Refresh and import.
 
-use super::body::{Inherited, NIC};
+use super::body::NIC;
 use super::plan;
+use super::schema;
 use super::state::{self, Owned, Seen};
-use super::target::{self, Target, failure, names};
+use super::target::{self, Target, names};
 use crate::incus::Error;
 use crate::incus::instance::Instance;
-use crate::plugin::{Diagnostic, Failure, Path, Private, Stored, Value};
+use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Value};
 use crate::resources::session::Session;
-use crate::resources::{marks, refusal};
+use crate::resources::{marks, refusal, timeouts};
 
 /// The devices that `private` says belong to an attribute.
 pub(super) fn owned(private: &Private) -> Owned {
@@ -16,29 +17,42 @@ pub(super) fn owned(private: &Private) -> Owned {
 }
 
 /// Reads an instance. Never asks a guest: addresses come from the bridge's leases.
-pub(super) async fn read(session: &Session, current: Stored) -> Result<Option<Stored>, Failure> {
+pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
     refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_read(call, &current.state)).await?;
     let (domain, name) = names(&current.state);
     let target = Target::new(session, client, domain, name);
     let found = client.read_instance(&target.project, &target.name).await;
-    let Some(found) = found.map_err(|error| failure("read", name, domain, &error))? else { return Ok(None) };
+    let Some(found) = found.map_err(|error| target.failure("read", &error))? else { return Ok(None) };
     let owned = owned(&current.private);
-    let state = refreshed(&target, &found, &current.state, owned)
+    let mut private = current.private;
+    let state = refreshed(&target, &found, &current.state, owned, &mut private)
         .await
-        .map_err(|error| failure("read", name, domain, &error))?;
-    Ok(Some(Stored::new(state, current.private)))
+        .map_err(|error| target.failure("read", &error))?;
+    Ok(Some(Stored::new(state, private)))
 }
 
-async fn refreshed(target: &Target<'_>, found: &Instance, prior: &Value, owned: Owned) -> Result<Value, Error> {
+async fn refreshed(
+    target: &Target<'_>,
+    found: &Instance,
+    prior: &Value,
+    owned: Owned,
+    private: &mut Private,
+) -> Result<Value, Error> {
     let seen = match state::network(found) {
         Some(network) if found.is_running() && !owned.nic => leases(target, network).await?,
         _ => Seen::Nothing,
     };
     let mut state = state::state(found, prior, owned, &seen);
+    [plan::STALE, plan::REPLUG].into_iter().for_each(|name| private.remove(name));
     if owned.nic && found.devices.contains_key(NIC) {
-        let Inherited(devices) = target.inherited(&found.profiles).await?;
-        state::show_stale(&mut state, found, devices.get(NIC));
+        let inherited = target.inherited(&found.profiles).await?;
+        if let Some(stale) = state::show_stale(&mut state, found, inherited.devices.get(NIC)) {
+            private.set(plan::STALE, stale.differences);
+            if stale.replugs {
+                private.set(plan::REPLUG, "true");
+            }
+        }
     }
     Ok(state)
 }
@@ -53,15 +67,15 @@ async fn leases(target: &Target<'_>, network: &str) -> Result<Seen, Error> {
 }
 
 /// Finds an instance by `<domain>/<name>`.
-pub(super) async fn import(session: &Session, id: &str) -> Result<Stored, Failure> {
+pub(super) async fn import(session: &Session, call: &Call, id: &str) -> Result<Stored, Failure> {
     let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty())
     else {
         let detail = format!("\"{id}\" is not `<domain>/<name>`, such as \"pro/pro-dev\".");
         return Err(Diagnostic::error(Path::root(), "Invalid import id", detail).into());
     };
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_read(call, &Value::Null)).await?;
     let target = Target::new(session, client, domain, name);
-    let Some(found) = target.fetch().await.map_err(|error| failure("import", name, domain, &error))? else {
+    let Some(found) = target.fetch().await.map_err(|error| target.failure("import", &error))? else {
         let detail = format!(
             "There is no instance \"{name}\" in the domain \"{domain}\". List them:\n\n    incus list --project {}",
             target.project
@@ -77,9 +91,10 @@ pub(super) async fn import(session: &Session, id: &str) -> Result<Stored, Failur
         private.set(plan::IMAGE, "kept");
     }
     let prior = kept(&found, domain, name);
-    let state = refreshed(&target, &found, &prior, owned(&private))
+    let owned = owned(&private);
+    let state = refreshed(&target, &found, &prior, owned, &mut private)
         .await
-        .map_err(|error| failure("import", name, domain, &error))?;
+        .map_err(|error| target.failure("import", &error))?;
     Ok(Stored::new(state, private))
 }
 
@@ -97,8 +112,8 @@ fn kept(found: &Instance, domain: &str, name: &str) -> Value {
     prior.set("id", format!("{domain}/{name}"));
     prior.set("domain", domain);
     prior.set("name", name);
-    prior.set("wait", object("wait", &["boot_timeout", "addresses", "addresses_timeout", "on_failure"]));
-    prior.set("timeouts", object("timeouts", &["create", "update", "delete"]));
+    prior.set("wait", object("wait", &schema::WAIT));
+    prior.set("timeouts", object("timeouts", timeouts::STEPS));
     prior.set("stop_timeout", stored("stop_timeout").unwrap_or("30s"));
     prior.set("restart_on_update", stored("restart_on_update") != Some("false"));
     prior

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::plugin::{Path, Value};
+use crate::plugin::{Path, Private, Value};
+
+const MEMORY: &str = "limits.memory";
 
 /// Keys of a container that its running init never sees (Incus 6.0 to 7.3: everything else applies live).
 const CONTAINER_AT_START: &[&str] = &[
@@ -18,20 +20,18 @@ const CONTAINER_AT_START: &[&str] = &[
     "security.syscalls.",
 ];
 
-/// Keys that a running virtual machine takes; the others are refused (`cannot be updated when VM is running`).
+/// Keys that a running virtual machine takes, or how they begin; the others are refused (`cannot be updated when VM is
+/// running`). Incus takes `security.csm` and `security.secureboot` too, for the next start.
 const VM_LIVE: &[&str] = &[
     "boot.",
     "cloud-init.",
-    "cluster.",
+    "cluster.evacuate",
     "environment.",
-    "limits.cpu",
-    "limits.memory",
+    "limits.memory.oom_priority",
     "placement.",
     "security.agent.metrics",
-    "security.csm",
     "security.guestapi",
     "security.protection.",
-    "security.secureboot",
     "snapshots.",
     "user.",
 ];
@@ -41,12 +41,15 @@ const NIC_REPLUG: &[&str] = &["name", "network", "nictype", "parent", "hwaddr", 
 
 /// The attributes whose change needs a restart of a running instance.
 ///
-/// An address known after apply is one of DHCP; it needs a restart only where it was static before, `was_static`.
-pub(super) fn reasons(prior: &Value, planned: &Value, was_static: bool) -> Vec<Path> {
+/// An address known after apply is one of DHCP; it needs a restart only where it was static before. `private` tells that,
+/// and whether a stale `eth0` has to be plugged anew.
+pub(super) fn reasons(prior: &Value, planned: &Value, private: &Private) -> Vec<Path> {
+    let was_static = private.get(super::plan::IPV4) == Some("static");
     let is_vm = planned.get("type").as_str() == Some("vm");
     let mut reasons = Vec::new();
     for key in changed_keys(prior.get("config"), planned.get("config")) {
-        if at_start(is_vm, key) {
+        let (from, to) = (prior.get("config").get(key), planned.get("config").get(key));
+        if at_start(is_vm, key, from, to) {
             reasons.push(Path::from("config").key(key));
         }
     }
@@ -56,6 +59,10 @@ pub(super) fn reasons(prior: &Value, planned: &Value, was_static: bool) -> Vec<P
             reasons.push(Path::from(name));
         }
     }
+    let replugged = private.get(super::plan::REPLUG).is_some();
+    if replugged && reasons.iter().all(|path| *path != Path::from("ipv4_address")) {
+        reasons.push(Path::from("ipv4_address"));
+    }
     for device in changed_keys(prior.get("devices"), planned.get("devices")) {
         let (from, to) = (prior.get("devices").get(device), planned.get("devices").get(device));
         let both = from.as_map().is_some() && to.as_map().is_some();
@@ -64,6 +71,49 @@ pub(super) fn reasons(prior: &Value, planned: &Value, was_static: bool) -> Vec<P
         }
     }
     reasons
+}
+
+/// A root disk that goes to another storage pool, for which Incus needs the instance stopped: the attribute that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Moves {
+    /// It does.
+    Sure(Path),
+    /// It does if the profiles, or a value known after apply, name another pool.
+    Perhaps(Path),
+}
+
+/// Whether the root disk goes to another storage pool.
+pub(super) fn moves(prior: &Value, planned: &Value) -> Option<Moves> {
+    let (from, to) = (prior.get("root_disk"), planned.get("root_disk"));
+    let at = Path::from("root_disk").attribute("pool");
+    match (from.get("pool").as_str(), to.get("pool")) {
+        _ if from == to => {}
+        (Some(from), Value::String(to)) if from != to => return Some(Moves::Sure(at)),
+        (Some(_), Value::String(_)) => {}
+        (None, Value::String(_)) => return Some(Moves::Perhaps(at)),
+        (Some(_), _) => return Some(Moves::Perhaps(if to.as_map().is_some() { at } else { "root_disk".into() })),
+        _ => {}
+    }
+    for device in changed_keys(prior.get("devices"), planned.get("devices")) {
+        let at = || Path::from("devices").key(device);
+        let (from, to) = (prior.get("devices").get(device), planned.get("devices").get(device));
+        let pools = (from.get("pool").as_str(), to.get("pool").as_str());
+        match (is_root(from), is_root(to), pools) {
+            (true, true, (Some(from), Some(to))) if from != to => return Some(Moves::Sure(at())),
+            (true, true, (Some(_), Some(_))) | (false, false, _) => {}
+            _ => return Some(Moves::Perhaps(at())),
+        }
+    }
+    None
+}
+
+fn is_root(device: &Value) -> bool {
+    device.get("type").as_str() == Some("disk") && device.get("path").as_str() == Some("/")
+}
+
+/// Whether a change of this key takes a NIC out of the guest.
+pub(super) fn replugs(key: &str) -> bool {
+    NIC_REPLUG.contains(&key)
 }
 
 /// Whether a NIC comes, goes or changes.
@@ -80,9 +130,23 @@ fn is_nic(device: &Value) -> bool {
     device.get("type").as_str() == Some("nic")
 }
 
-fn at_start(is_vm: bool, key: &str) -> bool {
+fn at_start(is_vm: bool, key: &str, from: &Value, to: &Value) -> bool {
     let among = |keys: &[&str]| keys.iter().any(|prefix| key.starts_with(prefix));
-    if is_vm { !among(VM_LIVE) } else { among(CONTAINER_AT_START) }
+    match key {
+        _ if !is_vm => among(CONTAINER_AT_START),
+        MEMORY => to.is_null(),
+        // A number of processors is plugged in and out; a set of them, or sockets and cores, are not.
+        "limits.cpu" => [from, to].iter().any(|value| value.as_str().is_some_and(|text| text.parse::<u32>().is_err())),
+        _ => !among(VM_LIVE),
+    }
+}
+
+/// The attribute by which a running virtual machine gets another memory. Incus tries to do that live: 6.0 cannot give
+/// more than at the start, and no version can take away what the guest does not give up.
+pub(super) fn perhaps(prior: &Value, planned: &Value) -> Option<Path> {
+    let (from, to) = (prior.get("config").get(MEMORY), planned.get("config").get(MEMORY));
+    let is_vm = planned.get("type").as_str() == Some("vm");
+    (is_vm && from != to && !to.is_null()).then(|| Path::from("config").key(MEMORY))
 }
 
 fn changed_keys<'v>(from: &'v Value, to: &'v Value) -> Vec<&'v str> {
@@ -100,14 +164,18 @@ mod tests {
 
     #[track_caller]
     fn check(prior: serde_json::Value, planned: serde_json::Value, expected: &[&str]) {
-        let found = reasons(&Value::from_json(&prior), &Value::from_json(&planned), false);
+        let found = reasons(&Value::from_json(&prior), &Value::from_json(&planned), &Private::default());
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn a_limit_applies_live() {
         check(json!({"config": {"limits.cpu": "1"}}), json!({"config": {"limits.cpu": "2"}}), &[]);
-        check(json!({"type": "vm", "config": {"limits.cpu": "1"}}), json!({"type": "vm"}), &[]);
+        let vm = |cpu: &str| json!({"type": "vm", "config": {"limits.cpu": cpu}});
+        check(vm("1"), json!({"type": "vm"}), &[]);
+        check(vm("1"), vm("4"), &[]);
+        check(vm("1"), vm("0-3"), &["config[\"limits.cpu\"]"]);
+        check(vm("0,1"), vm("2"), &["config[\"limits.cpu\"]"]);
     }
 
     #[test]
@@ -122,6 +190,20 @@ mod tests {
     }
 
     #[test]
+    fn another_memory_of_a_vm_may_need_a_start() {
+        let with =
+            |kind: &str, memory: &str| Value::from_json(&json!({"type": kind, "config": {"limits.memory": memory}}));
+        assert_eq!(perhaps(&with("vm", "1GiB"), &with("vm", "2GiB")).unwrap().to_string(), "config[\"limits.memory\"]");
+        assert_eq!(perhaps(&with("lxc", "1GiB"), &with("lxc", "2GiB")), None);
+        assert_eq!(perhaps(&with("vm", "1GiB"), &with("vm", "1GiB")), None);
+        check(
+            json!({"type": "vm", "config": {"limits.memory": "1GiB"}}),
+            json!({"type": "vm"}),
+            &["config[\"limits.memory\"]"],
+        );
+    }
+
+    #[test]
     fn another_address_needs_a_start() {
         check(json!({"ipv4_address": "10.0.0.1"}), json!({"ipv4_address": "10.0.0.2"}), &["ipv4_address"]);
     }
@@ -131,8 +213,32 @@ mod tests {
         let prior = Value::from_json(&json!({"ipv4_address": "10.0.0.1"}));
         let mut planned = Value::object();
         planned.set("ipv4_address", Value::Unknown);
-        assert!(reasons(&prior, &planned, false).is_empty());
-        assert_eq!(reasons(&prior, &planned, true).len(), 1);
+        assert!(reasons(&prior, &planned, &Private::default()).is_empty());
+        let mut private = Private::default();
+        private.set("ipv4", "static");
+        assert_eq!(reasons(&prior, &planned, &private).len(), 1);
+    }
+
+    #[test]
+    fn another_pool_of_the_root_disk_moves_it() {
+        let moved =
+            |from: serde_json::Value, to: serde_json::Value| moves(&Value::from_json(&from), &Value::from_json(&to));
+        let own = |pool: &str| json!({"root_disk": {"size": "1GiB", "pool": pool}});
+        let device = |pool: &str| json!({"devices": {"root": {"type": "disk", "path": "/", "pool": pool}}});
+        let at = || Path::from("root_disk").attribute("pool");
+        assert_eq!(moved(own("a"), own("b")), Some(Moves::Sure(at())));
+        assert_eq!(moved(own("a"), own("a")), None);
+        assert_eq!(moved(json!({}), own("b")), Some(Moves::Perhaps(at())));
+        assert_eq!(moved(own("a"), json!({})), Some(Moves::Perhaps("root_disk".into())));
+        assert_eq!(moved(device("a"), device("b")), Some(Moves::Sure(Path::from("devices").key("root"))));
+        assert_eq!(moved(json!({}), json!({"devices": {"eth1": {"type": "nic"}}})), None);
+    }
+
+    #[test]
+    fn a_stale_nic_that_is_plugged_anew_needs_a_start() {
+        let mut private = Private::default();
+        private.set("replug", "true");
+        assert_eq!(reasons(&Value::object(), &Value::object(), &private), [Path::from("ipv4_address")]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The form of `anklume_instance`.
 
 use crate::plugin::{Attribute, Problem, Schema, Type, Value};
-use crate::resources::{duration, expiry, name, schedule, size, timeouts};
+use crate::resources::{cloud_init, duration, expiry, name, schedule, size, timeouts};
 
 /// Every attribute, with what the documentation says of it.
 pub(super) fn schema() -> Schema {
@@ -11,8 +11,8 @@ pub(super) fn schema() -> Schema {
     attributes.extend(computed());
     Schema::new(
         0,
-        "An instance in a domain: an LXC container, or a KVM virtual machine. `terraform apply` ends when it runs and \
-         has its addresses.",
+        "An instance in a domain: an LXC container, or a KVM virtual machine. `tofu apply` ends when it is usable: it runs, \
+         the agent of a virtual machine answers, and it has its addresses.",
         attributes,
     )
 }
@@ -37,7 +37,8 @@ fn identity() -> Vec<Attribute> {
         Attribute::string("image").optional_computed().check(image).describe(
             "`images:debian/13`, an alias on the Incus server, or a fingerprint; the variant for the `type` is taken. Unset: the \
              provider's `default_image`, read once at creation. A change of the text replaces the instance, an alias that moves \
-             does not.",
+             does not. A text that is known only after apply replaces nothing by itself: if it turns out to be another one, this apply \
+             stops and the next plan shows the replacement.",
         ),
     ]
 }
@@ -62,27 +63,26 @@ fn content() -> Vec<Attribute> {
                     .describe("Its size, such as `20GiB`. It grows in place."),
                 Attribute::string("pool")
                     .optional_computed()
-                    .describe("Its storage pool; unset: the profile's. A change replaces the instance."),
+                    .describe("Its storage pool; unset: the profile's. A change moves it in place, with a stop and a start if the instance runs; cloud-init then \
+                         takes it for a new instance. Refused while `ephemeral` is true."),
             ],
         )
         .optional()
         .describe("The root disk, where it differs from the profile's."),
         Attribute::string("ipv4_address").optional_computed().check(ipv4).describe(
-            "The address of `eth0`. Set: static, in the domain's `static_range`. Unset: given by DHCP, and known when apply ends.",
+            "The address of `eth0`. Set: static, in the domain's `static_range`; `eth0` is then a copy of the profiles' device, and where \
+             that changes later the plan shows the old copy in `devices` and copies it anew. Unset: given by DHCP, and known when apply \
+             ends.",
         ),
-        Attribute::bool("nesting").optional().describe("Whether containers may run inside (containers only)."),
+        Attribute::bool("nesting").optional().describe(
+            "Whether containers may run inside (containers only). True sets `security.nesting`, and \
+             `security.syscalls.intercept.mknod` and `.setxattr` with it.",
+        ),
         Attribute::bool("secure_boot").optional().describe("Secure boot (virtual machines only)."),
         Attribute::bool("csm").optional().describe("Boot by BIOS rather than UEFI (virtual machines only); needs `secure_boot = false`."),
-        Attribute::single(
-            "cloud_init",
-            vec![
-                Attribute::string("user_data").optional().sensitive().describe("User data, such as `#cloud-config`."),
-                Attribute::string("vendor_data").optional().sensitive().describe("Vendor data."),
-                Attribute::string("network_config").optional().sensitive().describe("Network configuration."),
-            ],
-        )
-        .optional()
-        .describe("What cloud-init reads inside. A change is seen by cloud-init at the next first boot only."),
+        cloud_init::attribute(
+            "What cloud-init reads inside. A change is seen by cloud-init at the next first boot only.",
+        ),
     ]
 }
 
@@ -104,30 +104,7 @@ fn life() -> Vec<Attribute> {
             .optional()
             .check(expiry::check)
             .describe("When Incus drops them: `24H`, `7d`, `2w 3d`; `S` `M` `H` are seconds, minutes, hours, `d` `w` `m` `y` days to years."),
-        Attribute::single(
-            "wait",
-            vec![
-                Attribute::string("boot_timeout")
-                    .optional()
-                    .check(duration::check)
-                    .same(duration::same)
-                    .describe("How long it may take to run. Default: `60s` for `lxc`, `120s` for `vm`."),
-                Attribute::bool("addresses")
-                    .optional()
-                    .describe("Whether to wait for an IPv4 address on `eth0`. Default: true where it comes by DHCP."),
-                Attribute::string("addresses_timeout")
-                    .optional()
-                    .check(duration::check)
-                    .same(duration::same)
-                    .describe("How long to wait for addresses; passing it is a warning. Default: `30s`."),
-                Attribute::string("on_failure")
-                    .optional()
-                    .check(on_failure)
-                    .describe("`fail` (default): an instance that does not come up fails the apply. `warn`: the apply goes on."),
-            ],
-        )
-        .optional()
-        .describe("What apply waits for."),
+        Attribute::single("wait", wait()).optional().describe("What apply waits for."),
         Attribute::string("stop_timeout")
             .default("30s")
             .check(duration::check)
@@ -137,6 +114,35 @@ fn life() -> Vec<Attribute> {
             "Whether a change that Incus applies at a start only restarts a running instance; the plan warns. Default: true.",
         ),
         timeouts::attribute(),
+    ]
+}
+
+/// The members of `wait`.
+pub(super) const WAIT: [&str; 7] =
+    ["boot_timeout", "agent", "agent_timeout", "addresses", "addresses_timeout", "cloud_init", "on_failure"];
+
+fn wait() -> Vec<Attribute> {
+    let time = |name: &str, what: &str| {
+        Attribute::string(name).optional().check(duration::check).same(duration::same).describe(what)
+    };
+    let flag = |name: &str, what: &str| Attribute::bool(name).optional().describe(what);
+    vec![
+        time("boot_timeout", "How long it may take to run, from its start on. Default: `60s` for `lxc`, `120s` for `vm`."),
+        flag(
+            "agent",
+            "Whether to wait until the agent answers, so that `incus exec` works (virtual machines only). Default: true. \
+             Images without the agent need false.",
+        ),
+        time("agent_timeout", "How long the agent may take, from running on; passing it is a failure. Default: `60s`."),
+        flag("addresses", "Whether to wait for an IPv4 address on `eth0`. Default: true where it comes by DHCP."),
+        time("addresses_timeout", "How long to wait for addresses; passing it is a warning. Default: `30s`."),
+        flag(
+            "cloud_init",
+            "Whether to wait until cloud-init is through; a failed module is a failure. `timeouts` bound it. Default: false.",
+        ),
+        Attribute::string("on_failure").optional().check(on_failure).describe(
+            "`fail` (default): an instance that is not usable in time fails the apply, and is tainted. `warn`: the apply goes on.",
+        ),
     ]
 }
 

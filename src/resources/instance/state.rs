@@ -1,13 +1,15 @@
 //! The state of an instance, from what Incus shows. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::{self, Device, NIC, OWN, ROOT};
 use super::plan::is_ipv4;
+use super::restart;
+use crate::incus::Config;
 use crate::incus::instance::{Instance, Kind, State};
 use crate::incus::network::Lease;
 use crate::plugin::Value;
-use crate::resources::{keys, marks};
+use crate::resources::{cloud_init, keys, marks};
 
 /// Where addresses come from.
 pub(super) enum Seen {
@@ -50,7 +52,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     state.set("image", image);
     state.set("image_fingerprint", fingerprint);
     state.set("profiles", found.profiles.clone());
-    state.set("config", keys::like_prior(prior.get("config"), keys::visible(config, OWN)));
+    state.set("config", keys::like_prior(prior.get("config"), visible(config)));
     state.set("nesting", flag(body::NESTING));
     state.set("secure_boot", flag(body::SECURE_BOOT));
     state.set("csm", flag(body::CSM));
@@ -59,7 +61,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     state.set("snapshots_schedule", text(body::SCHEDULE));
     state.set("snapshots_expiry", text(body::EXPIRY));
     state.set("delete_protection", config.get(body::PROTECTION).is_some_and(|value| keys::is_true(value)));
-    state.set("cloud_init", cloud_init(config, prior.get("cloud_init")));
+    state.set("cloud_init", cloud_init::read(config, prior.get("cloud_init")));
     state.set("ephemeral", found.ephemeral);
     state.set("running", !found.is_stopped() && found.status_code != ERROR);
     state.set("status", status(found));
@@ -71,21 +73,34 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
 
 const ERROR: u16 = 112;
 
+/// What belongs into `config`. The keys that `nesting` brings are hidden while they are as it wants them; one that was
+/// taken away from an instance of ours shows as the `false` that it means.
+fn visible(config: &Config) -> Config {
+    let mut visible = keys::visible(config, OWN);
+    if !config.get(body::NESTING).is_some_and(|value| keys::is_true(value)) {
+        return visible;
+    }
+    let ours = config.contains_key(marks::FINGERPRINT);
+    for key in body::INTERCEPTED {
+        match visible.get(key) {
+            Some(value) if keys::is_true(value) => {
+                visible.remove(key);
+            }
+            None if ours => {
+                visible.insert(key.to_owned(), "false".to_owned());
+            }
+            _ => {}
+        }
+    }
+    visible
+}
+
 fn known(value: &Value) -> Value {
     if value.has_unknown() { Value::Null } else { value.clone() }
 }
 
 fn status(found: &Instance) -> &str {
     if found.status == "Ready" { "Running" } else { &found.status }
-}
-
-fn cloud_init(config: &BTreeMap<String, String>, prior: &Value) -> Value {
-    let members =
-        [("user_data", body::USER_DATA), ("vendor_data", body::VENDOR_DATA), ("network_config", body::NETWORK_CONFIG)];
-    if prior.as_map().is_none() && members.iter().all(|(_, key)| !config.contains_key(*key)) {
-        return Value::Null;
-    }
-    Value::Map(members.iter().map(|(name, key)| ((*name).to_owned(), config.get(*key).cloned().into())).collect())
 }
 
 fn devices(state: &mut Value, found: &Instance, prior: &Value, owned: Owned) {
@@ -128,12 +143,6 @@ pub(super) fn network(found: &Instance) -> Option<&str> {
         .filter(|nic| nic.get("type").is_some_and(|kind| kind == "nic"))?
         .get("network")
         .map(String::as_str)
-}
-
-/// The first global IPv4 address that the guest has on `eth0`.
-pub(super) fn guest_ipv4(found: &Instance, state: &State) -> Option<String> {
-    let nic = nics(found).find(|nic| nic.device == NIC)?;
-    guest_addresses(&nic, state)?.1.into_iter().find(|address| is_ipv4(address))
 }
 
 /// Name in the guest, and global addresses.
@@ -192,12 +201,14 @@ fn interface(nic: &Nic<'_>, found: &Instance, prior: &Value, seen: &Seen) -> (Op
         return (name, fixed.into_iter().collect());
     }
     if let Seen::Guest(state) = seen
-        && let Some((name, mut addresses)) = guest_addresses(nic, state)
+        && let Some((guest_name, mut addresses)) = guest_addresses(nic, state)
     {
+        // Without its agent a virtual machine is seen from the host, by the names of devices.
+        let name = if found.kind == Kind::VirtualMachine && state.processes <= 0 { name } else { Some(guest_name) };
         if !addresses.iter().any(|address| is_ipv4(address)) {
             addresses.extend(fixed);
         }
-        return (Some(name), addresses);
+        return (name, addresses);
     }
     let mut addresses: Vec<String> = before
         .get("addresses")
@@ -220,15 +231,88 @@ fn interface(nic: &Nic<'_>, found: &Instance, prior: &Value, seen: &Seen) -> (Op
     (name, addresses)
 }
 
-/// The `eth0` that a static address should have, where the one it has is a stale copy of the profiles' one: it shows in
-/// `devices`, from where the next apply takes it away.
-pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&Device>) {
-    let Some(nic) = found.devices.get(NIC) else { return };
-    let Some(address) = nic.get("ipv4.address") else { return };
-    if wanted.is_none_or(|wanted| body::static_nic(Some(wanted), address) == *nic) {
-        return;
+/// How the `eth0` of a static address differs from the one that it should be a copy of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stale {
+    /// Key by key, in words.
+    pub(super) differences: String,
+    /// Whether Incus takes the device out of the guest to mend it.
+    pub(super) replugs: bool,
+}
+
+/// Shows the `eth0` of a static address in `devices` where it is not `wanted` with that address: a stale copy of the
+/// profiles' device, or one changed by hand. From there the next apply takes it away. Returns how it differs.
+pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&Device>) -> Option<Stale> {
+    let nic = found.devices.get(NIC)?;
+    let address = nic.get("ipv4.address")?;
+    let wanted = body::static_nic(Some(wanted?), address);
+    if wanted == *nic {
+        return None;
     }
     let mut devices = state.get("devices").as_map().cloned().unwrap_or_default();
     devices.insert(NIC.to_owned(), nic.clone().into());
     state.set("devices", Value::Map(devices));
+    let keys: BTreeSet<&String> = nic.keys().chain(wanted.keys()).collect();
+    let keys: Vec<_> = keys.into_iter().filter(|key| nic.get(*key) != wanted.get(*key)).collect();
+    let shown = |value: Option<&String>| value.map_or("not set".to_owned(), |value| format!("\"{value}\""));
+    let told =
+        |key: &&String| format!("`{key}` is {} here and {} there", shown(nic.get(*key)), shown(wanted.get(*key)));
+    Some(Stale {
+        differences: keys.iter().map(told).collect::<Vec<_>>().join(", "),
+        replugs: keys.iter().any(|key| restart::replugs(key)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(config: serde_json::Value, devices: serde_json::Value) -> Instance {
+        serde_json::from_value(json!({"config": config, "devices": devices, "status_code": 103})).unwrap()
+    }
+
+    fn shown(config: serde_json::Value) -> Value {
+        state(&found(config, json!({})), &Value::Null, Owned::default(), &Seen::Nothing)
+    }
+
+    const MKNOD: &str = "security.syscalls.intercept.mknod";
+    const SETXATTR: &str = "security.syscalls.intercept.setxattr";
+
+    #[test]
+    fn what_nesting_sets_is_not_in_config() {
+        let state = shown(json!({"security.nesting": "true", MKNOD: "true", SETXATTR: "true"}));
+        assert_eq!((state.get("nesting").as_bool(), state.get("config").is_null()), (Some(true), true));
+        let state = shown(json!({MKNOD: "true"}));
+        assert_eq!(state.get("config").get(MKNOD).as_str(), Some("true"));
+    }
+
+    #[test]
+    fn a_key_of_nesting_that_was_taken_away_from_ours_is_drift() {
+        let ours = json!({"security.nesting": "true", SETXATTR: "true", "user.anklume.fingerprint": "f"});
+        let config = shown(ours).get("config").clone();
+        assert_eq!(config, Value::from_json(&json!({MKNOD: "false"})));
+        assert!(shown(json!({"security.nesting": "true"})).get("config").is_null(), "made by others");
+    }
+
+    #[test]
+    fn a_static_eth0_that_differs_is_shown_and_told_key_by_key() {
+        let nic = json!({"type": "nic", "network": "net-pro", "ipv4.address": "10.0.0.5", "mtu": "1400"});
+        let found = found(json!({}), json!({"eth0": nic}));
+        let profile = |json| serde_json::from_value::<Device>(json).unwrap();
+        let mut state = Value::object();
+        let same = profile(json!({"type": "nic", "network": "net-pro", "mtu": "1400"}));
+        assert_eq!(show_stale(&mut state, &found, Some(&same)), None);
+        assert!(state.get("devices").is_null());
+        let other = profile(json!({"type": "nic", "network": "net-pro", "security.mac_filtering": "true"}));
+        let stale = show_stale(&mut state, &found, Some(&other)).unwrap();
+        assert_eq!(
+            stale.differences,
+            "`mtu` is \"1400\" here and not set there, `security.mac_filtering` is not set here and \"true\" there"
+        );
+        assert!(stale.replugs);
+        let filtered = profile(json!({"type": "nic", "network": "net-pro", "mtu": "1400", "boot.priority": "1"}));
+        assert!(!show_stale(&mut state, &found, Some(&filtered)).unwrap().replugs);
+        assert_eq!(state.get("devices").get("eth0").get("mtu").as_str(), Some("1400"));
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::body::{Inherited, Model, ROOT};
 use super::plan;
-use crate::incus::instance::{self, Action, Force, Instance};
+use crate::incus::instance::{self, Instance};
 use crate::incus::{Client, Config, Error, Refusal, Wait};
 use crate::plugin::{Diagnostic, Failure, Path, Private, Value};
 use crate::resources::session::Session;
@@ -18,11 +18,14 @@ pub(super) struct Target<'c> {
     pub(super) project: String,
     /// Its Incus name, with the nesting prefix.
     pub(super) name: String,
+    /// `domain` and `name` as they are configured.
+    pub(super) shown: (String, String),
 }
 
 impl<'c> Target<'c> {
     pub(super) fn new(session: &Session, client: &'c Client, domain: &str, name: &str) -> Self {
-        Self { client, project: session.project(domain), name: session.incus_name(name) }
+        let shown = (domain.to_owned(), name.to_owned());
+        Self { client, project: session.project(domain), name: session.incus_name(name), shown }
     }
 
     /// A GET of its own; `None` when it is gone.
@@ -30,41 +33,55 @@ impl<'c> Target<'c> {
         self.client.find(instance::get(&self.project, &self.name)).await
     }
 
-    /// The devices of `profiles`, read through the shared list. Nothing is asked where nothing is overridden.
+    /// [`Self::fetch`] after a failure, which may have been the end of the call's own time.
+    pub(super) async fn look_back(&self) -> Result<Option<Instance>, Error> {
+        self.client.reading(&Wait::afterwards()).find(instance::get(&self.project, &self.name)).await
+    }
+
+    /// The devices of `profiles`, read through the shared list.
     pub(super) async fn inherited(&self, profiles: &[String]) -> Result<Inherited, Error> {
         let mut devices = Vec::with_capacity(profiles.len());
+        let mut missing = Vec::new();
         for name in profiles {
-            devices.extend(self.client.read_profile(&self.project, name).await?.map(|profile| profile.devices));
+            match self.client.read_profile(&self.project, name).await? {
+                Some(profile) => devices.push(profile.devices),
+                None => missing.push(name.clone()),
+            }
         }
-        Ok(Inherited::of(&devices))
+        Ok(Inherited { missing, ..Inherited::of(&devices) })
     }
 
     /// Starts it; running already is a success.
     pub(super) async fn start(&self, wait: &Wait) -> Result<(), Error> {
-        let request = instance::set_state(&self.project, &self.name, Action::Start, Force::Graceful { timeout_s: 30 });
-        match self.client.run(request, wait).await {
-            Err(error) if error.refusal() == Some(&Refusal::IsRunning) => Ok(()),
-            result => result.map(|_| ()),
-        }
+        self.client.start(&self.project, &self.name, wait).await
     }
 
     /// Asks the guest to stop, and forces it after `graceful`. Stopped or gone already is a success.
     pub(super) async fn stop(&self, graceful: Duration, wait: &Wait) -> Result<(), Error> {
-        let stop = |force| instance::set_state(&self.project, &self.name, Action::Stop, force);
-        let done = |error: &Error| error.is_not_found() || error.refusal() == Some(&Refusal::IsStopped);
-        if graceful > Duration::ZERO {
-            let timeout_s = u32::try_from(graceful.as_secs().max(1)).unwrap_or(u32::MAX);
-            match self.client.run(stop(Force::Graceful { timeout_s }), wait).await {
-                Ok(_) => return Ok(()),
-                Err(error) if done(&error) => return Ok(()),
-                Err(error) if error.is_stopped() || error.is_deadline() || error.is_connection() => return Err(error),
-                Err(error) => tracing::debug!(instance = %self.name, %error, "the guest did not stop, forcing it"),
-            }
+        self.client.stop(&self.project, &self.name, graceful, wait).await
+    }
+
+    /// The diagnostic of a request that failed.
+    pub(super) fn failed(&self, verb: &str, error: &Error) -> Diagnostic {
+        let mut diagnostic = refusal::diagnostic(format!("Unable to {verb} instance"), error);
+        if diagnostic.path == Path::from("storage_pool") {
+            diagnostic.path = Path::from("root_disk.pool");
         }
-        match self.client.run(stop(Force::Now), wait).await {
-            Err(error) if done(&error) => Ok(()),
-            result => result.map(|_| ()),
-        }
+        let log = match error.refusal() {
+            Some(Refusal::StartFailed) => format!(
+                "It does not start; its log says why:\n\n    incus info {} --project {} --show-log\n\n",
+                self.name, self.project
+            ),
+            _ => String::new(),
+        };
+        let (domain, name) = &self.shown;
+        diagnostic.detail = format!("Instance \"{name}\" in domain \"{domain}\". {log}{}", diagnostic.detail);
+        diagnostic
+    }
+
+    /// A [`Failure`] of [`Target::failed`].
+    pub(super) fn failure(&self, verb: &str, error: &Error) -> Failure {
+        self.failed(verb, error).into()
     }
 
     /// Reads the instance, lets `change` edit it, and writes it back.
@@ -103,6 +120,9 @@ pub(super) fn overrides(private: &mut Private, nic: bool, root: bool) {
     };
     keep(plan::IPV4, nic.then_some("static"));
     keep(plan::ROOT_DISK, root.then_some("own"));
+    // Whatever is written copies the device anew.
+    keep(plan::STALE, None);
+    keep(plan::REPLUG, None);
 }
 
 /// The stored keys of an instance that say which devices belong to an attribute.
@@ -127,27 +147,6 @@ pub(super) fn stop_timeout(values: &Value) -> Duration {
 /// `domain` and `name` of a state.
 pub(super) fn names(state: &Value) -> (&str, &str) {
     (state.get("domain").as_str().unwrap_or_default(), state.get("name").as_str().unwrap_or_default())
-}
-
-/// The diagnostic of a request that failed.
-pub(super) fn failed(verb: &str, name: &str, domain: &str, error: &Error) -> Diagnostic {
-    let mut diagnostic = refusal::diagnostic(format!("Unable to {verb} instance"), error);
-    if diagnostic.path == Path::from("storage_pool") {
-        diagnostic.path = Path::from("root_disk.pool");
-    }
-    let log = match error.refusal() {
-        Some(Refusal::StartFailed) => {
-            format!("It does not start; its log says why:\n\n    incus info {name} --project {domain} --show-log\n\n")
-        }
-        _ => String::new(),
-    };
-    diagnostic.detail = format!("Instance \"{name}\" in domain \"{domain}\". {log}{}", diagnostic.detail);
-    diagnostic
-}
-
-/// A [`Failure`] of [`failed`].
-pub(super) fn failure(verb: &str, name: &str, domain: &str, error: &Error) -> Failure {
-    failed(verb, name, domain, error).into()
 }
 
 /// Keys of the marks that a write has to carry.

@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Inherited, Model};
 use super::state::{self, Seen};
-use super::target::{self, Target, failed, failure, names};
+use super::target::{self, Target, names};
 use super::wait::{self, Up};
-use super::{KIND, SECRET, read, restart};
+use super::{KIND, SECRET, preflight, read, restart, unready};
 use crate::incus::instance::{self, Instance};
 use crate::incus::{Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Diagnostics, Failure, Stored, Update, Value};
@@ -64,7 +64,7 @@ impl<'c> Change<'c> {
     }
 }
 
-/// Brings an instance to what is configured: stop where needed, write, rename, and back to what it shall be.
+/// Brings an instance to what is configured: stop where needed, move, write, rename, and back to what it shall be.
 ///
 /// # Errors
 ///
@@ -73,7 +73,8 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     let found =
         change.target.client.get::<Instance>(instance::get(&change.target.project, &change.target.name)).await?.value;
     let mut up = !found.is_stopped();
-    let leaves = change.restart == Restart::Yes || change.renamed.is_some() || !change.model.running;
+    let pool = change.model.root_pool(change.inherited).filter(|pool| found.root_pool().is_some_and(|now| now != pool));
+    let leaves = change.restart == Restart::Yes || change.renamed.is_some() || pool.is_some() || !change.model.running;
     if up && leaves {
         change.stop(&found).await?;
         up = false;
@@ -88,9 +89,18 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
         }
         Err(error)
     };
+    // Before the write, which Incus refuses where the pool of the root disk is another one.
+    if let Some(pool) = pool {
+        let (client, target) = (change.target.client, change.target);
+        if let Err(error) = client.move_to_pool(&target.project, &target.name, &pool, change.wait).await {
+            return back(error).await;
+        }
+    }
     match change.write(mark).await {
         Err(error)
-            if up && change.model.restart_on_update && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_))) =>
+            if up
+                && change.model.restart_on_update
+                && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_) | Refusal::MemoryNotLive)) =>
         {
             change.stop(&found).await?;
             up = false;
@@ -114,22 +124,21 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
     let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
-    let client = session.client().await?;
+    let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
     let (_, old) = names(&input.prior);
     let target = Target::new(session, client, &model.domain, old);
     let new = Target::new(session, client, &model.domain, &model.name);
     let renamed = (old != model.name).then_some(&new);
-    let fail = |error: &Error| failure("update", old, &model.domain, error);
 
-    let inherited = match model.inherits() {
-        true => target.inherited(&model.profiles()).await.map_err(|error| fail(&error))?,
+    // A root disk without an attribute of its own any more goes back to the pool of the profiles.
+    let inherited = match model.inherits() || input.private.get(super::plan::ROOT_DISK) == Some("own") {
+        true => preflight::inherited("update", &target, &model).await?,
         false => Inherited::default(),
     };
     let mut private = input.private.clone();
-    let was_static = private.get(super::plan::IPV4) == Some("static");
     target::overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
-    let reasons = restart::reasons(&input.prior, &input.planned, was_static);
+    let reasons = restart::reasons(&input.prior, &input.planned, &input.private);
     let needs = model.running && model.restart_on_update && !reasons.is_empty();
     let change = Change {
         target: &target,
@@ -146,10 +155,9 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             config.insert(marks::FINGERPRINT.to_owned(), fingerprint.clone());
         }
     };
-    // Only what comes after the change may be waited for in vain: a change that was not written is an error.
-    let (waited, changed) = match converge(&change, &mark).await {
-        Ok(()) => (true, settled(&change, &input.planned, Instant::now()).await),
-        Err(error) => (false, Err(error)),
+    let changed = match converge(&change, &mark).await {
+        Ok(()) => settled(&change, &input.planned, Instant::now()).await,
+        Err(error) => Err(error),
     };
     let owned = read::owned(&private);
     match changed {
@@ -157,19 +165,21 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             let state = state::state(&up.found, &input.planned, owned, &up.seen);
             Ok(Stored { state, private, warnings: up.warnings })
         }
-        Err(error) if waited && error.is_deadline() && warns(&model) => match new.fetch().await {
-            Ok(Some(found)) => {
-                let mut warnings = Diagnostics::default();
-                warnings.warning(
-                    "wait",
-                    "The instance does not run",
-                    failed("start", &model.name, &model.domain, &error).detail,
-                );
-                Ok(Stored { state: state::state(&found, &input.planned, owned, &Seen::Nothing), private, warnings })
+        Err(Error::Unready(unready)) => {
+            let Ok(Some(found)) = new.look_back().await else {
+                return Err(unready::error(&new, &model, &unready).into());
+            };
+            let state = state::state(&found, &input.planned, owned, &Seen::Nothing);
+            if warns(&model) {
+                let warnings = unready::warning(&new, &model, &unready).into();
+                return Ok(Stored { state, private, warnings });
             }
-            _ => Err(fail(&error)),
-        },
-        Err(error) => Err(partial(fail(&error), &input, &target, &new).await),
+            Err(Failure::from(unready::error(&new, &model, &unready)).with_partial(Stored::new(state, private)))
+        }
+        Err(error) => {
+            let told = preflight::explain("update", &target, &model, &error).await;
+            Err(partial(told.into(), &input, &target, &new).await)
+        }
     }
 }
 
@@ -190,7 +200,7 @@ async fn settled(change: &Change<'_>, planned: &Value, started: Instant) -> Resu
 /// What stands now, under the old name or the new one, goes into the state.
 async fn partial(failure: Failure, input: &Update, old: &Target<'_>, new: &Target<'_>) -> Failure {
     for target in [old, new] {
-        let Ok(Some(found)) = target.fetch().await else { continue };
+        let Ok(Some(found)) = target.look_back().await else { continue };
         // Under the new name there may be somebody else's, because of which the rename failed.
         if !marks::same_incarnation(&found.config, &input.private) {
             continue;

@@ -1,12 +1,14 @@
 //! Rules across the attributes of a configured instance. Unknown is never a problem.
 
-use super::body::OWN;
+use super::body::{INTERCEPTED, OWN};
+use super::kinds;
 use crate::plugin::{Diagnostics, Path, Value};
 use crate::resources::{expiry, keys};
 
 /// Finds every problem of `config`.
 pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
     keys::refused(config.get("config"), &Path::from("config"), OWN, problems);
+    nesting(config, problems);
     devices(config, problems);
     kind(config, problems);
     profiles(config.get("profiles"), problems);
@@ -17,6 +19,20 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
             "Incus deletes an ephemeral instance when it stops. Set `ephemeral = false`, or remove `running = false`.",
         );
     }
+    let wait = config.get("wait");
+    if is(wait, "agent", false) {
+        for (name, value) in [("agent_timeout", wait.get("agent_timeout")), ("cloud_init", wait.get("cloud_init"))] {
+            if value.as_str().is_some() || value.as_bool() == Some(true) {
+                problems.error(
+                    Path::from("wait").attribute(name),
+                    "Nothing to wait with",
+                    format!(
+                        "`agent = false` does not wait for the agent, which `{name}` is about. Remove one of them."
+                    ),
+                );
+            }
+        }
+    }
     if let Some(caution) = expiry::caution(config.get("snapshots_expiry")) {
         problems.warning("snapshots_expiry", caution.summary, caution.detail);
     }
@@ -24,6 +40,19 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
 
 fn is(config: &Value, name: &str, truth: bool) -> bool {
     config.get(name).as_bool() == Some(truth)
+}
+
+fn nesting(config: &Value, problems: &mut Diagnostics) {
+    if !is(config, "nesting", true) {
+        return;
+    }
+    for key in INTERCEPTED.into_iter().filter(|key| !config.get("config").get(key).is_null()) {
+        problems.error(
+            Path::from("config").key(key),
+            "Key with an attribute of its own",
+            format!("`nesting = true` sets `{key}`. Remove it here, or remove `nesting`."),
+        );
+    }
 }
 
 fn devices(config: &Value, problems: &mut Diagnostics) {
@@ -68,8 +97,30 @@ fn kind(config: &Value, problems: &mut Diagnostics) {
         return;
     }
     let is_vm = kind.as_str() == Some("vm");
+    for key in config.get("config").as_map().into_iter().flatten().map(|(key, _)| key) {
+        let at = Path::from("config").key(key.as_str());
+        if is_vm && kinds::is_of_containers(key) {
+            let detail = format!("A virtual machine has no `{key}`. Remove it, or set `type = \"lxc\"`.");
+            problems.error(at, "Key of containers only", detail);
+        } else if !is_vm && kinds::is_of_vms(key) {
+            let detail = format!("A container has no `{key}`. Remove it, or set `type = \"vm\"`.");
+            problems.error(at, "Key of virtual machines only", detail);
+        }
+    }
     let set = |name: &str| !config.get(name).is_null();
+    let wait = config.get("wait");
     if !is_vm {
+        for name in ["agent", "agent_timeout"] {
+            if wait.as_map().is_some() && !wait.get(name).is_null() {
+                problems.error(
+                    Path::from("wait").attribute(name),
+                    "Attribute of virtual machines only",
+                    format!(
+                        "A container has no agent: commands run in it at once. Remove `{name}`, or set `type = \"vm\"`."
+                    ),
+                );
+            }
+        }
         for (name, what) in [("secure_boot", "secure boot"), ("csm", "a BIOS to boot by")] {
             if set(name) {
                 problems.error(
@@ -85,18 +136,20 @@ fn kind(config: &Value, problems: &mut Diagnostics) {
         problems.error(
             "nesting",
             "Attribute of containers only",
-            "A virtual machine may run containers anyway. Remove `nesting`, or set `type = \"lxc\"`.",
+            "A virtual machine needs no key to run containers, or virtual machines where the host's processor allows it. Remove `nesting`, or set `type = \"lxc\"`.",
         );
     }
-    for key in config.get("config").as_map().into_iter().flatten().map(|(key, _)| key) {
-        let container_only =
-            matches!(key.as_str(), "limits.cpu.allowance" | "limits.memory.enforce" | "security.privileged")
-                || key.starts_with("security.syscalls.");
-        if container_only {
+    for (device, keys) in config.get("devices").as_map().into_iter().flatten() {
+        if keys.get("type").as_str() != Some("gpu") {
+            continue;
+        }
+        for key in kinds::CONTAINER_GPU.iter().filter(|key| !keys.get(key).is_null()) {
             problems.error(
-                Path::from("config").key(key.as_str()),
+                Path::from("devices").key(device.as_str()).key(*key),
                 "Key of containers only",
-                format!("A virtual machine has no `{key}`. Remove it, or set `type = \"lxc\"`."),
+                format!(
+                    "The guest itself owns the devices of a virtual machine. Remove `{key}`, or set `type = \"lxc\"`."
+                ),
             );
         }
     }
@@ -158,6 +211,15 @@ mod tests {
     }
 
     #[test]
+    fn what_nesting_sets_is_refused_beside_it_only() {
+        let key = "security.syscalls.intercept.mknod";
+        let path = "config[\"security.syscalls.intercept.mknod\"]";
+        refused(json!({"nesting": true, "config": {key: "true"}}), path, "nesting");
+        good(json!({"config": {key: "true"}}));
+        good(json!({"nesting": false, "config": {key: "true"}}));
+    }
+
+    #[test]
     fn root_beside_root_disk_is_refused() {
         refused(
             json!({"devices": {"root": {"type": "disk"}}, "root_disk": {"size": "1GiB"}}),
@@ -213,6 +275,33 @@ mod tests {
     }
 
     #[test]
+    fn the_agent_is_a_virtual_machines() {
+        refused(json!({"type": "lxc", "wait": {"agent": true}}), "wait.agent", "vm");
+        refused(json!({"wait": {"agent_timeout": "5s"}}), "wait.agent_timeout", "vm");
+        good(json!({"type": "vm", "wait": {"agent": true, "agent_timeout": "5s", "cloud_init": true}}));
+    }
+
+    #[test]
+    fn without_the_agent_nothing_is_asked_of_it() {
+        refused(json!({"type": "vm", "wait": {"agent": false, "agent_timeout": "5s"}}), "wait.agent_timeout", "agent");
+        refused(json!({"type": "vm", "wait": {"agent": false, "cloud_init": true}}), "wait.cloud_init", "agent");
+        good(json!({"type": "vm", "wait": {"agent": false, "cloud_init": false}}));
+    }
+
+    #[test]
+    fn a_container_has_no_vm_keys() {
+        refused(json!({"config": {"raw.qemu": "-x"}, "type": "lxc"}), "config[\"raw.qemu\"]", "vm");
+        refused(json!({"config": {"limits.memory.hugepages": "true"}}), "config[\"limits.memory.hugepages\"]", "vm");
+    }
+
+    #[test]
+    fn a_vms_gpu_has_no_owner() {
+        let gpu = json!({"type": "vm", "devices": {"gpu": {"type": "gpu", "mode": "0660"}}});
+        refused(gpu, "devices[\"gpu\"][\"mode\"]", "lxc");
+        good(json!({"type": "lxc", "devices": {"gpu": {"type": "gpu", "mode": "0660"}}}));
+    }
+
+    #[test]
     fn csm_needs_secure_boot_off() {
         refused(json!({"type": "vm", "csm": true}), "csm", "secure_boot = false");
         good(json!({"type": "vm", "csm": true, "secure_boot": false}));
@@ -242,6 +331,7 @@ mod tests {
             "ephemeral",
             "running",
             "root_disk",
+            "wait",
         ] {
             config.set(name, Value::Unknown);
         }

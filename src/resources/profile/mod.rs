@@ -8,16 +8,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::cloud_init::{self, CloudInit};
 use super::marks::{self, Found, Marks};
 use super::session::Session;
-use super::{keys, refusal, timeouts};
-use crate::incus::{self, Client, Devices, profile};
+use super::timeouts::{self, Timeouts};
+use super::{keys, refusal};
+use crate::incus::{self, Client, Devices, Wait, profile};
 use crate::plugin::{
     Action, Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Private, Resource, Schema, Stored, Update,
     Value,
 };
 
 const KIND: &str = "anklume_profile";
+/// Attributes that are in no fingerprint.
+const SECRET: &[&str] = &["cloud_init"];
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The resource `anklume_profile`.
@@ -30,6 +34,8 @@ struct Model {
     description: Option<String>,
     config: Option<BTreeMap<String, String>>,
     devices: Option<Devices>,
+    cloud_init: Option<CloudInit>,
+    timeouts: Timeouts,
 }
 
 impl Model {
@@ -41,7 +47,9 @@ impl Model {
     fn apply(&self, profile: &mut profile::Profile) -> bool {
         let before = profile.clone();
         profile.description = self.description.clone().unwrap_or_default();
-        keys::bring(&mut profile.config, &self.config.clone().unwrap_or_default(), &[]);
+        keys::bring(&mut profile.config, &self.config.clone().unwrap_or_default(), cloud_init::OWN);
+        self.cloud_init.clone().unwrap_or_default().write(&mut profile.config);
+        timeouts::store(&mut profile.config, &self.timeouts);
         profile.devices = self.devices.clone().unwrap_or_default();
         *profile != before
     }
@@ -77,10 +85,10 @@ impl Resource<Session> for Profile {
         let model = Model::read(&input.planned)?;
         let id = format!("{}/{}", model.domain, model.name);
         session.create_once(KIND, &id)?;
-        let client = session.client().await?;
+        let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
         let project = session.project(&model.domain);
-        let marks = Marks::new(marks::fingerprint(session.owner(), KIND, &id, &input.config, &[]));
+        let marks = Marks::new(marks::fingerprint(session.owner(), KIND, &id, &input.config, SECRET));
         let private = private(session, &marks.incarnation);
 
         let mut wanted = profile::Profile::default();
@@ -92,38 +100,46 @@ impl Resource<Session> for Profile {
             config: wanted.config,
             devices: wanted.devices,
         };
+        let failure = |error: &incus::Error| Failure::from(failed("create", &model.name, &model.domain, error));
+        let partial = |private: Private| Stored::new(input.planned.clone(), private);
         let mut warnings = Diagnostics::default();
         match client.run(profile::create(&project, &body), &wait).await {
             Ok(_) => {}
             Err(error) if error.is_already_exists() || error.may_have_been_sent() => {
-                let found: profile::Profile = client
-                    .find(profile::get(&project, &model.name))
-                    .await
-                    .and_then(|found| found.ok_or(error))
-                    .map_err(|error| failed("create", &model.name, &model.domain, &error))?;
+                // Its own time: what ended the call must not keep the profile out of the state.
+                let look = client.reading(&Wait::afterwards());
+                let found: profile::Profile = match look.find(profile::get(&project, &model.name)).await {
+                    Ok(Some(found)) => found,
+                    Ok(None) => return Err(failure(&error)),
+                    Err(_) if error.may_have_been_sent() => return Err(failure(&error).with_partial(partial(private))),
+                    Err(unread) => return Err(failure(&unread)),
+                };
                 if marks::recognise(&found.config, &marks.fingerprint) == Found::Foreign {
                     return Err(refusal::taken("profile", &model.name, KIND, &id).into());
                 }
-                client
-                    .modify(
-                        profile::get(&project, &model.name),
-                        |profile: &mut profile::Profile| {
-                            marks.write(&mut profile.config);
-                            model.apply(profile);
-                            true
-                        },
-                        &wait,
-                    )
-                    .await
-                    .map_err(|error| failed("create", &model.name, &model.domain, &error))?;
-                warnings.warning(
-                    Path::root(),
-                    "Continued an interrupted create",
-                    format!("The profile \"{id}\" was there already, made by an earlier apply of this configuration."),
-                );
+                if found.config.get(marks::INCARNATION) != Some(&marks.incarnation) {
+                    let write = |profile: &mut profile::Profile| {
+                        marks.write(&mut profile.config);
+                        model.apply(profile);
+                        true
+                    };
+                    if let Err(error) = client.modify(profile::get(&project, &model.name), write, &wait).await {
+                        // Either incarnation may stand now; without one in private state it counts as ours.
+                        let mut private = private;
+                        private.remove("incarnation");
+                        return Err(failure(&error).with_partial(partial(private)));
+                    }
+                    warnings.warning(
+                        Path::root(),
+                        "Continued an interrupted create",
+                        format!(
+                            "The profile \"{id}\" was there already, made by an earlier apply of this configuration."
+                        ),
+                    );
+                }
             }
             Err(error) if error.is_not_found() => return Err(no_domain(&model.domain, &error).into()),
-            Err(error) => return Err(failed("create", &model.name, &model.domain, &error).into()),
+            Err(error) => return Err(failure(&error)),
         }
         match self.stored(client, &project, &input.planned, private.clone()).await {
             Ok(stored) => Ok(Stored { warnings, ..stored }),
@@ -133,9 +149,9 @@ impl Resource<Session> for Profile {
         }
     }
 
-    async fn read(&self, session: &Session, _call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+    async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
         refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
-        let client = session.client().await?;
+        let client = session.client_until(&timeouts::of_read(call, &current.state)).await?;
         let (domain, name) = names(&current.state);
         let found = client.read_profile(&session.project(domain), name).await;
         let found = found.map_err(|error| failed("read", name, domain, &error))?;
@@ -145,13 +161,19 @@ impl Resource<Session> for Profile {
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
         refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
         let model = Model::read(&input.planned)?;
-        let client = session.client().await?;
+        let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
         let project = session.project(&model.domain);
         let old = input.prior.get("name").as_str().unwrap_or(&model.name);
         let renamed = old != model.name;
         let fingerprint = renamed.then(|| {
-            marks::fingerprint(session.owner(), KIND, &format!("{}/{}", model.domain, model.name), &input.config, &[])
+            marks::fingerprint(
+                session.owner(),
+                KIND,
+                &format!("{}/{}", model.domain, model.name),
+                &input.config,
+                SECRET,
+            )
         });
         let failure = |error: &incus::Error| failed("update", old, &model.domain, error);
         client
@@ -174,7 +196,7 @@ impl Resource<Session> for Profile {
 
     async fn delete(&self, session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
         refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
-        let client = session.client().await?;
+        let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
         let (domain, name) = names(&prior.state);
         let project = session.project(domain);
@@ -198,7 +220,7 @@ impl Resource<Session> for Profile {
         Ok(())
     }
 
-    async fn import(&self, session: &Session, _call: &Call, id: &str) -> Result<Stored, Failure> {
+    async fn import(&self, session: &Session, call: &Call, id: &str) -> Result<Stored, Failure> {
         let Some((domain, name)) = id.split_once('/').filter(|(domain, name)| !domain.is_empty() && !name.is_empty())
         else {
             return Err(Diagnostic::error(
@@ -208,7 +230,7 @@ impl Resource<Session> for Profile {
             )
             .into());
         };
-        let client = session.client().await?;
+        let client = session.client_until(&timeouts::of_read(call, &Value::Null)).await?;
         let found = client
             .find::<profile::Profile>(profile::get(&session.project(domain), name))
             .await
@@ -224,6 +246,7 @@ impl Resource<Session> for Profile {
         let mut prior = Value::object();
         prior.set("id", id);
         prior.set("domain", domain);
+        prior.set("timeouts", timeouts::stored(&found.config));
         let incarnation = found.config.get(marks::INCARNATION).cloned().unwrap_or_default();
         Ok(Stored::new(state(&found, &prior), private(session, &incarnation)))
     }
@@ -267,14 +290,18 @@ fn state(found: &profile::Profile, prior: &Value) -> Value {
     state.set("name", found.name.as_str());
     state.set("domain", domain);
     state.set("description", keys::description(&found.description, prior.get("description")));
-    state.set("config", keys::like_prior(prior.get("config"), keys::visible(&found.config, &[])));
+    state.set("config", keys::like_prior(prior.get("config"), keys::visible(&found.config, cloud_init::OWN)));
     state.set("devices", keys::devices_like_prior(prior.get("devices"), found.devices.clone()));
+    state.set("cloud_init", cloud_init::read(&found.config, prior.get("cloud_init")));
     state.set("timeouts", prior.get("timeouts").clone());
     state
 }
 
 fn failed(verb: &str, name: &str, domain: &str, error: &incus::Error) -> Diagnostic {
     let mut diagnostic = refusal::diagnostic(format!("Unable to {verb} profile"), error);
+    if error.refusal() == Some(&incus::Refusal::RootDiskInUse) {
+        diagnostic.path = Path::from("devices");
+    }
     diagnostic.detail = format!("Profile \"{name}\" in domain \"{domain}\". {}", diagnostic.detail);
     diagnostic
 }

@@ -1,7 +1,7 @@
 //! The attributes of `anklume_profile`.
 
 use crate::plugin::{Attribute, Diagnostics, Path, Schema, Type, Value};
-use crate::resources::{keys, name, timeouts};
+use crate::resources::{cloud_init, keys, name, timeouts};
 
 pub(super) fn schema() -> Schema {
     Schema::new(
@@ -26,13 +26,29 @@ pub(super) fn schema() -> Schema {
             Attribute::map("devices", Type::map(Type::String))
                 .optional()
                 .describe("Devices by name, each with its keys, as Incus documents them."),
+            cloud_init::attribute(
+                "What cloud-init reads inside the instances that use the profile, at their first boot.",
+            ),
             timeouts::attribute(),
         ],
     )
 }
 
+/// Each instance has an attribute for it, which a plan reads before it destroys.
+const PROTECTION: &str = "security.protection.delete";
+
 pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
-    keys::refused(config.get("config"), &Path::from("config"), &[], problems);
+    keys::refused(config.get("config"), &Path::from("config"), cloud_init::OWN, problems);
+    if config.get("config").as_map().is_some_and(|map| map.contains_key(PROTECTION)) {
+        problems.error(
+            Path::from("config").key(PROTECTION),
+            "Protection in a profile",
+            format!(
+                "`{PROTECTION}` in a profile would protect every instance that uses it, unseen by their plans. Remove it here and set \
+                 `delete_protection` of each instance, or of the provider for all of them."
+            ),
+        );
+    }
     keys::untyped_devices(config.get("devices"), problems);
 }
 
@@ -43,5 +59,19 @@ mod tests {
     #[test]
     fn the_schema_is_sound() {
         assert_eq!(schema().problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn keys_with_an_attribute_elsewhere_are_refused() {
+        let problems = |key: &str| {
+            let map = Value::Map([(key.to_owned(), "x".into())].into());
+            let mut problems = Diagnostics::default();
+            validate(&Value::Map([("config".to_owned(), map)].into()), &mut problems);
+            problems.iter().map(|problem| problem.detail.clone()).collect::<Vec<_>>()
+        };
+        assert!(problems("cloud-init.user-data")[0].contains("`cloud_init.user_data`"));
+        assert!(problems("user.network-config")[0].contains("`cloud_init.network_config`"));
+        assert!(problems("security.protection.delete")[0].contains("`delete_protection`"));
+        assert!(problems("environment.TOKEN").is_empty() && problems("user.mine").is_empty());
     }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::domain::{Addressing, Trust};
-use super::session::{ImageServer, Options, Session};
-use super::{domain, instance, profile};
+use super::session::{ImageServer, Options, Preset, Session};
+use super::{domain, instance, profile, refusal};
 use crate::incus::remote;
-use crate::plugin::{Attribute, Diagnostics, Path, Problem, Provider, Resource, Schema, Value};
+use crate::plugin::{Attribute, Diagnostic, Diagnostics, Path, Problem, Provider, Resource, Schema, Value};
 
 /// The provider `anklume`.
 pub struct Anklume;
@@ -67,12 +67,27 @@ impl Provider for Anklume {
             std::mem::take(&mut diagnostics)
         })?;
         let unknown = CONNECTION.into_iter().find(|name| config.get(name).is_unknown());
-        Ok(Session::new(Options { unknown, ..block.into_options(addressing) }))
+        let options = Options { unknown, ..block.into_options(&config, addressing) };
+        if unknown.is_none()
+            && let Err(error) = remote::check(&options.remote, &remote::Environment::of_process())
+        {
+            return Err(at_its_attribute(refusal::unresolved(&error), &config).into());
+        }
+        Ok(Session::new(options))
     }
 
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
         vec![Box::new(domain::Domain), Box::new(instance::Instance), Box::new(profile::Profile)]
     }
+}
+
+/// What the block does not set came from the environment or is missing: told where the block says which Incus it is.
+fn at_its_attribute(told: Diagnostic, config: &Value) -> Diagnostic {
+    if !told.path.lookup(config).is_null() {
+        return told;
+    }
+    let named = ["address", "remote"].into_iter().find(|name| !config.get(name).is_null());
+    Diagnostic { path: named.map_or_else(Path::root, Path::from), ..told }
 }
 
 /// Without these it is not known which Incus is meant, or which objects there.
@@ -116,7 +131,8 @@ struct ImageBlock {
 }
 
 impl Block {
-    fn into_options(self, addressing: Addressing) -> Options {
+    /// What is unknown reads as unset, but for the presets, which `config` tells.
+    fn into_options(self, config: &Value, addressing: Addressing) -> Options {
         let Self {
             remote,
             address,
@@ -149,8 +165,8 @@ impl Block {
             owner: owner.unwrap_or_else(default_owner),
             addressing,
             prefix: nesting_prefix.map(|digits| format!("{digits}-")).unwrap_or_default(),
-            default_image,
-            delete_protection,
+            default_image: Preset::of(config.get("default_image"), default_image),
+            delete_protection: Preset::of(config.get("delete_protection"), delete_protection),
             images: images
                 .unwrap_or_default()
                 .into_iter()
@@ -265,4 +281,36 @@ fn attributes() -> Vec<Attribute> {
         .optional()
         .describe("Image servers by the name that stands before the colon of `image`. `images` is the public server unless given here."),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configure(pairs: &[(&str, Value)]) -> Result<(), Diagnostics> {
+        let config = pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Anklume.configure(Value::Map(config), "").map(drop)
+    }
+
+    #[test]
+    fn a_fixed_form_is_refused_at_its_attribute_before_anything_connects() {
+        for (pairs, at) in [
+            (vec![("address", "http://h".into())], "address"),
+            (vec![("address", "https://h".into()), ("config_dir", "/nonexistent".into())], "address"),
+            (vec![("token", "garbage".into())], "token"),
+            (
+                vec![("address", "https://h".into()), ("server_certificate", "/nonexistent".into())],
+                "server_certificate",
+            ),
+        ] {
+            let refused = configure(&pairs).unwrap_err();
+            assert_eq!(refused.iter().map(|told| told.path.clone()).collect::<Vec<_>>(), [Path::from(at)]);
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_or_not_there_yet_is_no_problem() {
+        configure(&[("address", Value::Unknown), ("server_certificate", "/nonexistent".into())]).unwrap();
+        configure(&[("address", "unix:///nonexistent/unix.socket".into())]).unwrap();
+    }
 }

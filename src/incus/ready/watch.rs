@@ -1,0 +1,162 @@
+//! Looking again and again: woken by events, insured by a poll, ended by limits.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Why;
+use super::guest::About;
+use crate::incus::error::Error;
+use crate::incus::events::{Notice, Subscription};
+use crate::incus::run::Wait;
+
+/// Shortest pause between looks.
+const SHORTEST: Duration = Duration::from_millis(50);
+/// A look is repeated after so many times what it took and as many waits as there are: 5 % of one processor in all.
+const SHARE: u32 = 20;
+/// What a look costs the server at most; one that takes longer waits for a guest, which costs nothing.
+const COST: Duration = Duration::from_millis(20);
+/// How long a look that began before an event is waited for: it may hang on an agent that was down.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Events after which a look may show something new (Incus 6.0 to 7.3; `instance-agent-started` from 6.23).
+const WAKING: [&str; 8] = [
+    "instance-started",
+    "instance-agent-started",
+    "instance-agent-stopped",
+    "instance-ready",
+    "instance-restarted",
+    "instance-shutdown",
+    "instance-stopped",
+    "instance-deleted",
+];
+
+/// What ends a wait before its time.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Stop,
+    Unready(Why),
+    Error(Error),
+}
+
+/// One wait for one instance.
+pub(super) struct Watch<'w> {
+    about: &'w dyn About,
+    events: Option<Subscription>,
+    wait: &'w Wait,
+    limit: Option<(Instant, Duration)>,
+    last: String,
+    took: Duration,
+    woken: bool,
+}
+
+impl<'w> Watch<'w> {
+    pub(super) fn new(about: &'w dyn About, events: Option<Subscription>, wait: &'w Wait) -> Self {
+        Self { about, events, wait, limit: None, last: String::new(), took: Duration::ZERO, woken: false }
+    }
+
+    /// The present phase may last so long from `since` on.
+    pub(super) fn limit(&mut self, since: Instant, length: Duration) {
+        self.limit = Some((since + length, length));
+    }
+
+    /// The present phase may last as long as the call.
+    pub(super) fn no_limit(&mut self) {
+        self.limit = None;
+    }
+
+    /// Notes what was seen.
+    pub(super) fn saw(&mut self, what: String) {
+        self.last = what;
+    }
+
+    /// What was last seen.
+    pub(super) fn last(&self) -> &str {
+        &self.last
+    }
+
+    /// Asks until there is an answer. An event under way asks anew where the answer is slow, and a broken connection is
+    /// tried again.
+    pub(super) async fn look<T, F>(&mut self, ask: impl Fn() -> F) -> Result<T, Ended>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            let asked = Instant::now();
+            let answer = ask();
+            tokio::pin!(answer);
+            let mut woken = false;
+            let answer = loop {
+                let ended = ended(self.wait, self.limit);
+                tokio::select! {
+                    biased;
+                    answer = &mut answer => break Some(answer),
+                    ended = ended => return Err(ended),
+                    () = wake(self.events.as_mut(), self.about), if !woken => woken = true,
+                    () = tokio::time::sleep_until(asked + PATIENCE), if woken => break None,
+                }
+            };
+            self.woken = woken;
+            self.took = asked.elapsed();
+            match answer {
+                None => {}
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(error)) if error.is_connection() => {
+                    self.last = error.to_string();
+                    self.pause().await?;
+                }
+                Some(Err(error)) if error.is_not_found() => return Err(Ended::Unready(Why::Gone)),
+                Some(Err(error)) if error.is_stopped() => return Err(Ended::Stop),
+                // A read's own limit, shorter than ours.
+                Some(Err(error)) if error.is_deadline() => self.last = error.to_string(),
+                Some(Err(error)) => return Err(Ended::Error(error)),
+            }
+        }
+    }
+
+    /// Until something may have changed.
+    pub(super) async fn pause(&mut self) -> Result<(), Ended> {
+        let waits = self.events.as_ref().map_or(1, Subscription::sharers);
+        let share = self.took.min(COST) * SHARE * u32::try_from(waits.max(1)).unwrap_or(u32::MAX);
+        let length = if std::mem::take(&mut self.woken) { SHORTEST } else { share.max(SHORTEST) };
+        let ended = ended(self.wait, self.limit);
+        tokio::select! {
+            biased;
+            ended = ended => Err(ended),
+            () = wake(self.events.as_mut(), self.about) => Ok(()),
+            () = tokio::time::sleep(length) => Ok(()),
+        }
+    }
+}
+
+/// Resolves when the wait is over: the stop, the phase's limit, the call's.
+async fn ended(wait: &Wait, limit: Option<(Instant, Duration)>) -> Ended {
+    let phase = async {
+        match limit {
+            Some((until, length)) => {
+                tokio::time::sleep_until(until).await;
+                Ended::Unready(Why::Limit(length))
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = wait.stop.cancelled() => Ended::Stop,
+        () = wait.passed() => Ended::Unready(Why::Call),
+        ended = phase => ended,
+    }
+}
+
+/// Resolves at an event after which a look is due; never without a stream.
+async fn wake(events: Option<&mut Subscription>, about: &dyn About) {
+    let Some(events) = events else { return std::future::pending().await };
+    loop {
+        match events.next().await {
+            Notice::Connected | Notice::Lost => return,
+            Notice::Event(event) if WAKING.contains(&event.action()) && about.concerns(&event) => return,
+            Notice::Event(_) => {}
+        }
+    }
+}

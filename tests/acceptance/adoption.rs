@@ -1,0 +1,118 @@
+//! What others made with the `incus` command, taken over by `import` blocks.
+
+use crate::Case;
+use crate::cli::Workspace;
+
+pub(crate) const CASES: &[Case] = &[
+    ("what_stands_as_a_compartment_is_taken_over_without_a_change", as_it_stands),
+    ("what_stands_elsewhere_is_shown_and_brought_over", elsewhere),
+];
+
+/// A project, its bridge at `address`, a profile and an instance, as a person makes them.
+fn make(run: &Workspace, name: &str, address: &str, dhcp: &[&str]) {
+    let (incus, bridge) = (run.incus(), format!("net-{name}"));
+    let address = format!("ipv4.address={address}/24");
+    incus.run(&["project", "create", name, "-c", "features.images=false", "-c", "features.networks=false", "-q"]);
+    incus.run(&[&["network", "create", &bridge, &address, "ipv4.nat=true", "ipv6.address=none", "-q"], dhcp].concat());
+    let device = |rest: &[&str]| {
+        incus.run(&[&["profile", "device", "add", "default"], rest, &["--project", name, "-q"]].concat());
+    };
+    device(&["root", "disk", "path=/", "pool=default"]);
+    device(&["eth0", "nic", &format!("network={bridge}"), "name=eth0"]);
+    incus.run(&["profile", "create", "small", "--project", name, "-q"]);
+    incus.run(&["profile", "set", "small", "limits.memory=96MiB", "--project", name]);
+    incus.run(&["launch", "busybox", "web", "-p", "default", "-p", "small", "--project", name, "-q"]);
+}
+
+fn configuration(name: &str, subnet: &str) -> String {
+    format!(
+        r#"import {{
+  to = anklume_domain.it
+  id = "{name}"
+}}
+
+import {{
+  to = anklume_profile.it
+  id = "{name}/small"
+}}
+
+import {{
+  to = anklume_instance.it
+  id = "{name}/web"
+}}
+
+resource "anklume_domain" "it" {{
+  name   = "{name}"
+  subnet = "{subnet}"
+}}
+
+resource "anklume_profile" "it" {{
+  name   = "small"
+  domain = anklume_domain.it.name
+  config = {{ "limits.memory" = "96MiB" }}
+}}
+
+resource "anklume_instance" "it" {{
+  name              = "web"
+  domain            = anklume_domain.it.name
+  image             = "busybox"
+  profiles          = ["default", anklume_profile.it.name]
+  delete_protection = false
+}}
+"#
+    )
+}
+
+fn as_it_stands(run: &Workspace) {
+    let (name, id) = (run.domain("adopt"), run.subnet_id(230));
+    make(
+        run,
+        &name,
+        &format!("10.120.{id}.254"),
+        &["ipv4.dhcp.ranges=10.120.{id}.100-10.120.{id}.199".replace("{id}", &id.to_string()).as_str()],
+    );
+    run.configure(&configuration(&name, &format!("10.120.{id}.0/24")));
+    assert_eq!(run.plan(), []);
+    let planned = run.succeed(&["plan", "-input=false", "-no-color"]).text;
+    assert!(planned.contains("3 to import, 0 to add, 0 to change, 0 to destroy"), "{planned}");
+    run.apply();
+    run.plan_is_empty();
+    run.destroy();
+}
+
+fn elsewhere(run: &Workspace) {
+    let (name, id, incus) = (run.domain("moved"), run.subnet_id(232), run.incus());
+    make(run, &name, &format!("10.120.{id}.1"), &[]);
+    run.configure(&configuration(&name, &format!("10.120.{id}.0/24")));
+    assert_eq!(run.plan(), [("anklume_domain.it".to_owned(), "update".to_owned())]);
+    let planned = run.succeed(&["plan", "-input=false", "-no-color"]).text;
+    let words = planned.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&format!("moves from 10.120.{id}.1 to 10.120.{id}.254 in place")), "{planned}");
+    assert_eq!(words.matches("gets another address").count(), 1, "{planned}");
+
+    incus.run(&["stop", "web", "--project", &name, "-f"]);
+    incus.run(&[
+        "config",
+        "device",
+        "override",
+        "web",
+        "eth0",
+        &format!("ipv4.address=10.120.{id}.254"),
+        "--project",
+        &name,
+    ]);
+    run.configure(
+        &configuration(&name, &format!("10.120.{id}.0/24"))
+            .replace("  image ", "  running = false\n  ipv4_address = \"10.120.IP.254\"\n  image ")
+            .replace("IP", &id.to_string()),
+    );
+    let refused = run.apply_fails();
+    assert!(refused.contains(&format!("web has 10.120.{id}.254")), "{refused}");
+    incus.run(&["config", "device", "remove", "web", "eth0", "--project", &name]);
+    incus.run(&["start", "web", "--project", &name]);
+    run.configure(&configuration(&name, &format!("10.120.{id}.0/24")));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(incus.network(&format!("net-{name}")).unwrap()["config"]["ipv4.address"], format!("10.120.{id}.254/24"));
+    run.destroy();
+}
