@@ -1,5 +1,7 @@
 //! What is there, by the `incus` command: never by the state, never by the provider.
 
+use std::process::{Child, Stdio};
+
 use serde_json::Value;
 
 use crate::lab::Lab;
@@ -27,6 +29,12 @@ impl<'a> Incus<'a> {
     }
 
     /// `GET path`: the metadata.
+    /// The lifecycle events of all projects, a line of JSON each, until the process is ended.
+    pub(crate) fn monitor(&self) -> Child {
+        let arguments = ["monitor", "--all-projects", "--type=lifecycle", "--format=json"];
+        self.lab.command("incus").args(arguments).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
     pub(crate) fn query(&self, path: &str) -> Value {
         serde_json::from_str(&self.run(&["query", path])).unwrap()
     }

@@ -34,7 +34,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let kind = Kind::asked();
     let all = [
-        ("vm", vm::CASES),
+        ("vm", vm::HEART),
+        ("vm", if std::env::var_os("ANKLUME_VM_ALL").is_some() { vm::REST } else { &[] }),
         ("domain", domain::CASES),
         ("adoption", adoption::CASES),
         ("profile", profile::CASES),
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         ("examples", examples::CASES),
         ("offline", offline::CASES),
     ];
-    let (of_machines, of_containers) = all.split_at(1);
+    let (of_machines, of_containers) = all.split_at(2);
     let nouns = if kind == Kind::Private { of_containers } else { of_machines };
     if arguments.list {
         let trials = nouns.iter().flat_map(|(noun, cases)| cases.iter().map(move |case| (noun, case.0)));
