@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::error::{Error, Refusal};
 use super::instance::{Instance, Kind, State};
+use super::is_false;
 use super::run::Wait;
 use guest::{Guest, Remote};
 use watch::{Ended, Watch};
@@ -231,7 +232,7 @@ impl<G: Guest> Waiter<'_, G> {
         if limits.agent.is_none() && addresses.is_none() && !limits.cloud_init {
             return Ok(ready);
         }
-        let metrics = ready.instance.expanded_config.get("security.agent.metrics").is_none_or(|value| value != "false");
+        let metrics = ready.instance.expanded_config.get("security.agent.metrics").is_none_or(|value| !is_false(value));
         let is_vm = ready.instance.kind == Kind::VirtualMachine;
         let (first, first_limit) = match limits.agent {
             Some(limit) => (Phase::Agent, limit),
@@ -313,7 +314,7 @@ impl<G: Guest> Waiter<'_, G> {
     }
 
     async fn cloud_init(&mut self) -> Result<Option<CloudInit>, Ended> {
-        match self.watch.look(|| self.guest.cloud_init()).await? {
+        match self.watch.follow(|| self.guest.cloud_init()).await? {
             // The agent went down under it.
             None => Ok(None),
             Some(0) => Ok(Some(CloudInit::Done)),
