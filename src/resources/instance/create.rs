@@ -81,19 +81,26 @@ impl<'s> Creation<'s> {
             Ok(_) => {}
             Err(error) if error.is_operation_gone() => {}
             Err(error) if error.is_already_exists() => return self.adopt(input, &error).await,
-            Err(error) => return Err(self.refused(input, &error).await),
+            Err(error) => return self.not_up(input, error).await,
         }
         if self.model.running
             && !has_start
             && let Err(error) = self.target.start(&self.wait).await
         {
-            return Err(self.refused(input, &error).await);
+            return self.not_up(input, error).await;
         }
         match wait::until_up(&self.target, &self.model, Instant::now(), &self.wait).await {
             Ok(up) => Ok(self.stored(&input.planned, up)),
-            Err(error) if error.unready().is_some() && self.warns() => self.carry_on(input, &error).await,
-            Err(error) => Err(self.refused(input, &error).await),
+            Err(error) => self.not_up(input, error).await,
         }
+    }
+
+    async fn not_up(self, input: &Create, error: Error) -> Result<Stored, Failure> {
+        let error = self.target.client.at_start(&self.target.project, &self.target.name, error).await;
+        if error.unready().is_some() && self.warns() {
+            return self.carry_on(input, &error).await;
+        }
+        Err(self.refused(input, &error).await)
     }
 
     fn body(&self, has_start: bool) -> instance::Create {

@@ -53,7 +53,10 @@ impl<'c> Target<'c> {
 
     /// Starts it; running already is a success.
     pub(super) async fn start(&self, wait: &Wait) -> Result<(), Error> {
-        self.client.start(&self.project, &self.name, wait).await
+        match self.client.start(&self.project, &self.name, wait).await {
+            Err(error) => Err(self.client.at_start(&self.project, &self.name, error).await),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Asks the guest to stop, and forces it after `graceful`. Stopped or gone already is a success.

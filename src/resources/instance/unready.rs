@@ -70,6 +70,7 @@ fn what(kind: Kind, unready: &Unready) -> String {
 
 fn phase(phase: Phase) -> String {
     let behind = match phase {
+        Phase::Started => "created is behind it",
         Phase::Running => "created and started are behind it",
         Phase::Agent => "created, started and running are behind it",
         Phase::Addresses | Phase::CloudInit => "it runs and its commands work",
@@ -204,6 +205,8 @@ mod tests {
         golden("crashed", "vm", &Unready { why: Why::Stopped, last: "Stopped".into(), ..silent() });
         let container = Unready { phase: Phase::Running, why: Why::Stopped, last: "Stopped".into(), ..silent() };
         golden("crashed_container", "lxc", &container);
+        let at_start = Unready { phase: Phase::Started, why: Why::Stopped, last: String::new(), ..silent() };
+        golden("crashed_at_start", "vm", &at_start);
     }
 
     #[test]
