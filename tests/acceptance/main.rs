@@ -34,8 +34,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let kind = Kind::asked();
     let all = [
-        ("vm", vm::HEART),
-        ("vm", if std::env::var_os("ANKLUME_VM_ALL").is_some() { vm::REST } else { &[] }),
+        ("vm", vm::CASES),
         ("domain", domain::CASES),
         ("adoption", adoption::CASES),
         ("profile", profile::CASES),
@@ -47,7 +46,7 @@ fn main() -> ExitCode {
         ("examples", examples::CASES),
         ("offline", offline::CASES),
     ];
-    let (of_machines, of_containers) = all.split_at(2);
+    let (of_machines, of_containers) = all.split_at(1);
     let nouns = if kind == Kind::Private { of_containers } else { of_machines };
     if arguments.list {
         let trials = nouns.iter().flat_map(|(noun, cases)| cases.iter().map(move |case| (noun, case.0)));

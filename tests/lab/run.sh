@@ -31,15 +31,13 @@ tier() {
 
 if [[ $(id -u) == 0 && -e /etc/debian_version ]]; then tests/lab/install.sh || true; fi
 for name in fmt-check lint deny docs-check unit plugin fake testacc; do tier "$name" make --no-print-directory "$name"; done
-# The heart of what `make testacc-vm` runs against both.
-tier testacc-vm make --no-print-directory testacc-vm SUITES=trixie-backports
 
 version() { "$@" 2>/dev/null | grep -m1 -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' || echo "not installed"; }
 printf '\n== what ran against what\n'
 tofu=$(tests/lab/tools.sh client tofu 2>/dev/null || true)
 printf 'incus %s, tofu %s, terraform %s, nft %s, rustc %s, kernel %s\n' "$(version incus --version)" "$(version "${tofu:-false}" version)" \
     "$(version terraform version)" "$(version nft --version)" "$(version rustc --version)" "$(uname -r)"
-grep -h '^acceptance ran on' "$logs/testacc" "$logs/testacc-vm" 2>/dev/null
+grep -h '^acceptance ran on' "$logs/testacc" 2>/dev/null
 for line in ${not_run[@]+"${not_run[@]}"}; do echo "NOT RUN  $line"; done
 for line in ${failures[@]+"${failures[@]}"}; do echo "FAILED   $line"; done
 echo "$passed passed, $failed failed"
