@@ -25,8 +25,8 @@ use super::profile::Profile;
 use super::project::Project;
 use super::request::Request;
 use super::run::Wait;
-use super::storage::Volume;
-use super::{instance, network, profile, project, storage};
+use super::volume::Volume;
+use super::{instance, network, profile, project, volume};
 
 /// How long a list is kept after its answer, and a lone read remembered from its beginning.
 const FRESH: Duration = Duration::from_secs(2);
@@ -340,8 +340,8 @@ impl Client {
     ///
     /// As [`Client::get`], but for "not found".
     pub async fn read_volume(&self, project: &str, pool: &str, name: &str) -> Result<Option<Volume>, Error> {
-        let collection = of_project(project, storage::volumes(project, pool));
-        self.read(name, storage::volume(project, pool, name), collection).await
+        let collection = of_project(project, volume::list(project, pool));
+        self.read(name, volume::get(project, pool, name), collection).await
     }
 
     /// A project; `None` where it does not exist.

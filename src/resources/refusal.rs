@@ -162,6 +162,9 @@ fn advice(error: &Error) -> (Path, String) {
             Refusal::SavedButInstancesFailed => root(
                 "The profile is changed, but instances that use it could not follow and have what they had. Mend what is named below, then change the profile again.",
             ),
+            Refusal::CannotShrink => {
+                at("size", "Incus does not make this volume smaller. Set the old size, or a larger one.")
+            }
             Refusal::InUse => root("Something still uses it. Remove the users first."),
             Refusal::VmKeyNotLive(key) => (
                 Path::from("config").key(key.as_str()),

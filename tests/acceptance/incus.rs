@@ -67,4 +67,8 @@ impl<'a> Incus<'a> {
     pub(crate) fn network(&self, name: &str) -> Option<Value> {
         self.find(&format!("/1.0/networks/{name}"))
     }
+
+    pub(crate) fn volume(&self, project: &str, pool: &str, name: &str) -> Option<Value> {
+        self.find(&format!("/1.0/storage-pools/{pool}/volumes/custom/{name}?project={project}"))
+    }
 }

@@ -19,6 +19,7 @@ mod offline;
 mod profile;
 mod protection;
 mod root_disk;
+mod volume;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ("profile", profile::CASES),
         ("instance", instance::CASES),
         ("root_disk", root_disk::CASES),
+        ("volume", volume::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),

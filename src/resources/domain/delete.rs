@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::state::Pieces;
 use super::{KIND, LIMIT, failed};
-use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, storage};
+use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, volume};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
 use crate::resources::{keys, marks, refusal, timeouts};
@@ -128,7 +128,7 @@ async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: 
         return Err(not_empty(name, &list).into());
     }
     let protected =
-        if force { protected(client, project, &holds).await.map_err(|error| failure(&error))? } else { Vec::new() };
+        if force { protected(client, found, &holds).await.map_err(|error| failure(&error))? } else { Vec::new() };
     if !protected.is_empty() {
         return Err(Diagnostic::error(
             Path::from("force_destroy"),
@@ -160,7 +160,7 @@ async fn remove(client: &Client, project: &str, held: &Held<'_>, wait: &Wait) ->
             instance::delete(project, name)
         }
         Held::Profile(name) => profile::delete(project, name),
-        Held::Volume { pool, name } => storage::delete_volume(project, pool, name),
+        Held::Volume { pool, name } => volume::delete(project, pool, name),
         Held::Image(fingerprint) => image::delete(project, fingerprint),
         Held::Other(_) => return Ok(()),
     };
@@ -170,11 +170,12 @@ async fn remove(client: &Client, project: &str, held: &Held<'_>, wait: &Wait) ->
 /// The protected instances and volumes, a line each.
 async fn protected(
     client: &Client,
-    project: &str,
+    project: &Project,
     holds: &[(&String, Held<'_>, bool)],
 ) -> Result<Vec<String>, incus::Error> {
+    let (project, config) = (project.name.as_str(), &project.config);
     let mut lines = Vec::new();
-    let mut volumes: BTreeMap<&str, Vec<storage::Volume>> = BTreeMap::new();
+    let mut volumes: BTreeMap<&str, Vec<volume::Volume>> = BTreeMap::new();
     for (_, held, _) in holds {
         match held {
             Held::Instance(name) => {
@@ -185,13 +186,13 @@ async fn protected(
             }
             Held::Volume { pool, name } => {
                 if !volumes.contains_key(pool) {
-                    volumes
-                        .insert(pool, client.get::<Vec<storage::Volume>>(storage::volumes(project, pool)).await?.value);
+                    volumes.insert(pool, client.get::<Vec<volume::Volume>>(volume::list(project, pool)).await?.value);
                 }
-                let is_protected = |volume: &&storage::Volume| {
+                let is_protected = |volume: &&volume::Volume| {
                     volume.name == *name && marks::read_stored(&volume.config, "delete_protection") == Some("true")
                 };
-                if volumes.get(pool).into_iter().flatten().any(|volume| is_protected(&volume)) {
+                let of_an_iso = crate::resources::volume::iso_is_protected(config, pool, name);
+                if of_an_iso || volumes.get(pool).into_iter().flatten().any(|volume| is_protected(&volume)) {
                     lines.push(format!("    volume {name} in pool {pool}"));
                 }
             }

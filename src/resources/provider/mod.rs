@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::domain::{Addressing, Trust};
 use super::session::{ImageServer, Options, Preset, Session};
-use super::{domain, instance, profile, refusal};
+use super::{domain, instance, profile, refusal, volume};
 use crate::incus::remote;
 use crate::plugin::{Attribute, Diagnostic, Diagnostics, Path, Problem, Provider, Resource, Schema, Value};
 
@@ -77,7 +77,12 @@ impl Provider for Anklume {
     }
 
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
-        vec![Box::new(domain::Domain), Box::new(instance::Instance), Box::new(profile::Profile)]
+        vec![
+            Box::new(domain::Domain),
+            Box::new(instance::Instance),
+            Box::new(profile::Profile),
+            Box::new(volume::Volume),
+        ]
     }
 }
 
