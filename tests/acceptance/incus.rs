@@ -20,6 +20,11 @@ impl<'a> Incus<'a> {
         self.try_run(arguments).unwrap_or_else(|error| panic!("incus {}: {error}", arguments.join(" ")))
     }
 
+    /// Runs `incus`; whether that went well.
+    pub(crate) fn succeeds(&self, arguments: &[&str]) -> bool {
+        self.try_run(arguments).is_ok()
+    }
+
     fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.lab.command("incus").args(arguments).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();

@@ -20,6 +20,7 @@ mod profile;
 mod protection;
 mod root_disk;
 mod volume;
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ("instance", instance::CASES),
         ("root_disk", root_disk::CASES),
         ("volume", volume::CASES),
+        ("volumes", volumes::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),

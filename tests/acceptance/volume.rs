@@ -10,6 +10,8 @@ pub(crate) const CASES: &[Case] = &[
     ("a_volume_of_others_is_taken_over", adopted),
     ("a_block_volume_grows_and_does_not_shrink", block),
     ("a_volume_is_renamed_in_place", renamed),
+    ("a_copy_has_the_bytes_of_its_snapshot", copied),
+    ("a_backup_and_an_iso_are_uploaded_whole_or_not_at_all", uploaded),
 ];
 
 const ADDRESS: &str = "anklume_volume.it";
@@ -201,4 +203,148 @@ fn renamed(run: &Workspace) {
     run.apply();
     run.destroy();
     assert!(incus.project(&name).is_none());
+}
+
+/// A running container `box` with the volume `source` at `/srv`.
+const BOX: &str = r#"resource "anklume_instance" "box" {
+  name              = "box"
+  domain            = anklume_domain.d.name
+  image             = "busybox"
+  stop_timeout      = "0s"
+  delete_protection = false
+  wait              = { addresses = false }
+  volumes           = { data = { volume = anklume_volume.source.name, mount = "/srv" } }
+}
+
+resource "anklume_volume" "source" {
+  name              = "source"
+  domain            = anklume_domain.d.name
+  size              = "32MiB"
+  delete_protection = false
+}
+
+"#;
+
+fn write(run: &Workspace, domain: &str, text: &str) {
+    let write = format!("echo {text} > /srv/text && sync");
+    run.incus().run(&["exec", "box", "--project", domain, "--", "sh", "-c", &write]);
+}
+
+fn copied(run: &Workspace) {
+    let (name, incus) = (run.domain("vcopy"), run.incus());
+    let other = run.domain("vcopy2");
+    let base = format!("{}{BOX}", domain(&name));
+    run.configure(&base);
+    run.apply();
+    write(run, &name, "first");
+    incus.run(&["storage", "volume", "snapshot", "create", "default", "source", "s0", "--project", &name]);
+    write(run, &name, "second");
+
+    let copy = |what: &str, size: &str| {
+        format!(
+            "{base}resource \"anklume_domain\" \"o\" {{\n  name = \"{other}\"\n  storage_pool = \"default\"\n}}\n\n\
+             resource \"anklume_volume\" \"it\" {{\n  name = \"copy\"\n  domain = anklume_domain.o.name\n  \
+             delete_protection = false\n{size}  source = {{ volume = anklume_volume.source.name, domain = anklume_domain.d.name{what} }}\n}}\n"
+        )
+    };
+    for (what, size, told) in [
+        (", snapshot = \"nope\"", "", "There is no snapshot \"nope\""),
+        ("", "  size = \"16MiB\"\n", "The source has 32MiB"),
+        ("", "  size = \"64MiB\"\n  content_type = \"block\"\n", "is a filesystem volume"),
+    ] {
+        run.configure(&copy(what, size));
+        let refused = run.apply_fails();
+        assert!(refused.contains(told), "{refused}");
+    }
+    let left = incus.list(&format!("/1.0/storage-pools/default/volumes/custom?project={other}"));
+    assert_eq!(left, Vec::<String>::new());
+    run.configure(&copy(", snapshot = \"s0\"", ""));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(run.attributes(ADDRESS)["size"], "32MiB");
+    assert_eq!(text_of(run, &other, "copy"), "first");
+    run.survives_import(ADDRESS, &format!("{other}/default/copy"));
+    run.configure(&copy("", "  size = \"48MiB\"\n"));
+    assert_eq!(run.plan(), [(ADDRESS.to_owned(), "delete/create".to_owned())]);
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(text_of(run, &other, "copy"), "second");
+    run.destroy();
+    assert!(incus.project(&name).is_none() && incus.project(&other).is_none());
+}
+
+/// What `/srv/text` of a volume holds, by a container that is made and taken away for it.
+fn text_of(run: &Workspace, domain: &str, volume: &str) -> String {
+    let incus = run.incus();
+    incus.run(&["launch", "busybox", "reader", "--project", domain, "-q"]);
+    incus.run(&["storage", "volume", "attach", "default", volume, "reader", "/srv", "--project", domain]);
+    let text = incus.run(&["exec", "reader", "--project", domain, "--", "cat", "/srv/text"]);
+    incus.run(&["delete", "-f", "reader", "--project", domain]);
+    text
+}
+
+fn uploaded(run: &Workspace) {
+    let (name, incus) = (run.domain("vfile"), run.incus());
+    let base = format!("{}{BOX}", domain(&name));
+    run.configure(&base);
+    run.apply();
+    write(run, &name, "saved");
+    let file = |name: &str| run.dir().join(name).to_str().unwrap().to_owned();
+    let (backup, iso, junk) = (file("backup.tar.gz"), file("cd.iso"), file("junk.qcow2"));
+    incus.run(&["storage", "volume", "export", "default", "source", &backup, "--project", &name, "-q"]);
+    std::fs::write(&iso, vec![7; 3 << 20]).unwrap();
+    std::fs::write(&junk, b"QFI\xfb of no use").unwrap();
+
+    let from = |file: &str, rest: &str| {
+        format!(
+            "{base}resource \"anklume_volume\" \"it\" {{\n  name = \"data\"\n  domain = anklume_domain.d.name\n  delete_protection = false\n\
+             {rest}\n  source = {{ file = \"{file}\"{} }}\n}}\n",
+            if rest.contains("# checked") {
+                format!(", sha256 = \"sha256:{}\"", "0".repeat(64))
+            } else {
+                String::new()
+            }
+        )
+    };
+    let volumes = || incus.list(&format!("/1.0/storage-pools/default/volumes/custom?project={name}"));
+    for (file, rest, told) in [
+        (backup.as_str(), "  # checked", "not the one that is written"),
+        (&backup, "  size = \"16MiB\"", "The source has 32MiB"),
+        (&backup, "  content_type = \"block\"\n  size = \"64MiB\"", "is a filesystem volume"),
+        (&iso, "  # checked\n  content_type = \"iso\"", "not the one that is written"),
+        (&junk, "", "qemu-img convert"),
+        ("missing.iso", "  content_type = \"iso\"", "has to be a file on this machine"),
+    ] {
+        run.configure(&from(file, rest));
+        let refused = run.apply_fails();
+        assert!(refused.contains(told), "{refused}");
+        assert_eq!(volumes().len(), 1, "{told}");
+    }
+    let marks = || incus.project(&name).unwrap()["config"].to_string().contains("user.anklume.iso.");
+    assert!(!marks());
+
+    run.configure(&from(&backup, "  size = \"48MiB\""));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(text_of(run, &name, "data"), "saved");
+    run.survives_import(ADDRESS, &format!("{name}/default/data"));
+
+    run.configure(&from(&iso, "  content_type = \"iso\"\n  description = \"a disk\""));
+    assert_eq!(run.plan(), [(ADDRESS.to_owned(), "delete/create".to_owned())]);
+    run.apply();
+    run.plan_is_empty();
+    let there = incus.volume(&name, "default", "data").unwrap();
+    assert_eq!((there["content_type"].as_str(), there["description"].as_str()), (Some("iso"), Some("a disk")));
+    assert_eq!(run.attributes(ADDRESS)["size"], (3 << 20).to_string());
+    run.survives_import(ADDRESS, &format!("{name}/default/data"));
+    run.configure(
+        &from(&iso, "  content_type = \"iso\"\n  description = \"the same\"").replace("\"data\"", "\"other\""),
+    );
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.plan_is_empty();
+    run.configure(&base);
+    run.apply();
+    assert!(!marks(), "the marks of an ISO go with it");
+    run.destroy();
 }

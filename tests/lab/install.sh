@@ -5,7 +5,7 @@
 set -euo pipefail
 say() { echo "install.sh: $*" >&2; }
 
-declare -A package_of=([nft]=nftables [ip]=iproute2 [dnsmasq]=dnsmasq-base [busybox]=busybox-static [setfattr]=attr [lxcfs]=lxcfs
+declare -A package_of=([nft]=nftables [ip]=iproute2 [dnsmasq]=dnsmasq-base [busybox]=busybox-static [setfattr]=attr [lxcfs]=lxcfs [btrfs]=btrfs-progs
     [unsquashfs]=squashfs-tools [iptables]=iptables [incus]=incus [jq]=jq [make]=make)
 missing=()
 for program in "${!package_of[@]}"; do type -P "$program" >/dev/null || missing+=("${package_of[$program]}"); done

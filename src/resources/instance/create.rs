@@ -12,7 +12,7 @@ use super::update::{self, Change, Restart};
 use super::wait::{self, Up};
 use super::{KIND, SECRET, preflight, read, unready};
 use crate::incus::instance::{self, Instance, Source};
-use crate::incus::{Client, Config, Error, Refusal, Wait};
+use crate::incus::{Client, Config, Devices, Error, Refusal, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::{ImageReference, Session};
@@ -56,10 +56,11 @@ impl<'s> Creation<'s> {
         client: &'s Client,
         call: &Call,
         input: &Create,
-        model: Model,
+        mut model: Model,
     ) -> Result<Self, Failure> {
         let source = source(session, &model)?;
         let target = Target::new(session, client, &model.domain, &model.name);
+        preflight::place(&target, &mut model).await?;
         let inherited = match model.inherits() {
             true => preflight::inherited("create", &target, &model).await?,
             false => Inherited::default(),
@@ -110,7 +111,7 @@ impl<'s> Creation<'s> {
             description: model.description.clone().unwrap_or_default(),
             source: self.source.clone(),
             config,
-            devices: model.devices(&self.inherited),
+            devices: model.all_devices(&self.inherited, &Devices::new()),
             profiles: model.profiles(),
             ephemeral: model.ephemeral,
             start: model.running && has_start,

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::restart::{self, Moves};
+use super::volumes;
 use crate::plugin::{Action, Path, Plan, Value};
 use crate::resources::session::{Preset, Session};
 use crate::resources::size;
@@ -61,6 +62,7 @@ pub(super) fn rules(defaults: Defaults<'_>, plan: &mut Plan<'_>) {
     image(defaults.image, plan);
     protection(defaults.delete_protection, plan);
     root_disk(plan);
+    volumes::plan(plan);
     if plan.action == Action::Update {
         update(plan);
     }

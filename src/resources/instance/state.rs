@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::{self, Device, NIC, OWN, ROOT};
 use super::plan::is_ipv4;
-use super::restart;
+use super::{restart, volumes};
 use crate::incus::Config;
 use crate::incus::instance::{Instance, Kind, State};
 use crate::incus::network::Lease;
@@ -108,6 +108,7 @@ fn devices(state: &mut Value, found: &Instance, prior: &Value, owned: Owned) {
     if owned.nic && devices.get(NIC).is_some_and(|nic| nic.contains_key("ipv4.address")) {
         devices.remove(NIC);
     }
+    state.set("volumes", volumes::take(&mut devices, prior.get("volumes")));
     let root = if owned.root { devices.remove(ROOT) } else { None };
     state.set(
         "root_disk",

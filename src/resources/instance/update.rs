@@ -123,7 +123,7 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
 /// Updates an instance in place.
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
-    let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
+    let mut model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
     let (_, old) = names(&input.prior);
@@ -131,6 +131,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let new = Target::new(session, client, &model.domain, &model.name);
     let renamed = (old != model.name).then_some(&new);
 
+    preflight::place(&target, &mut model).await?;
     // A root disk without an attribute of its own any more goes back to the pool of the profiles.
     let inherited = match model.inherits() || input.private.get(super::plan::ROOT_DISK) == Some("own") {
         true => preflight::inherited("update", &target, &model).await?,
