@@ -290,10 +290,12 @@ fn uploaded(run: &Workspace) {
     run.apply();
     write(run, &name, "saved");
     let file = |name: &str| run.dir().join(name).to_str().unwrap().to_owned();
-    let (backup, iso, junk) = (file("backup.tar.gz"), file("cd.iso"), file("junk.qcow2"));
+    let (backup, iso) = (file("backup.tar.gz"), file("cd.iso"));
+    let (junk, qcow2) = (file("junk"), file("disk.qcow2"));
     incus.run(&["storage", "volume", "export", "default", "source", &backup, "--project", &name, "-q"]);
     std::fs::write(&iso, vec![7; 3 << 20]).unwrap();
-    std::fs::write(&junk, b"QFI\xfb of no use").unwrap();
+    std::fs::write(&junk, b"neither a backup nor anything else").unwrap();
+    std::fs::write(&qcow2, b"QFI\xfb and the rest").unwrap();
 
     let from = |file: &str, rest: &str| {
         format!(
@@ -312,7 +314,8 @@ fn uploaded(run: &Workspace) {
         (&backup, "  size = \"16MiB\"", "The source has 32MiB"),
         (&backup, "  content_type = \"block\"\n  size = \"64MiB\"", "is a filesystem volume"),
         (&iso, "  # checked\n  content_type = \"iso\"", "not the one that is written"),
-        (&junk, "", "qemu-img convert"),
+        (&junk, "", "is no backup"),
+        (&qcow2, "", "qemu-img convert"),
         ("missing.iso", "  content_type = \"iso\"", "has to be a file on this machine"),
     ] {
         run.configure(&from(file, rest));

@@ -302,6 +302,45 @@ mod tests {
         assert_eq!(devices(&wanted, &there)["sv-data"]["pool"], "fast");
     }
 
+    fn planned(config: serde_json::Value, prior: serde_json::Value) -> Value {
+        let all = |volumes: serde_json::Value| {
+            let mut value = Value::object();
+            for attribute in super::super::schema::schema().attributes() {
+                value.set(attribute.name(), Value::Null);
+            }
+            value.set("volumes", Value::from_json(&volumes));
+            value
+        };
+        let members = |volumes: &serde_json::Value| {
+            let mut volumes = volumes.clone();
+            for (_, element) in volumes.as_object_mut().into_iter().flatten() {
+                for name in ["volume", "pool", "path", "mount", "read_only", "shift", "boot_priority"] {
+                    element.as_object_mut().unwrap().entry(name).or_insert(serde_json::Value::Null);
+                }
+            }
+            volumes
+        };
+        let config = all(members(&config));
+        let prior = if prior.is_null() { Value::Null } else { all(members(&prior)) };
+        let schema = super::super::schema::schema();
+        let mut plan = Plan::start(&schema, &config, &prior, &Value::object(), crate::plugin::Private::default());
+        super::plan(&mut plan);
+        plan.planned.get("volumes").get("data").get("pool").clone()
+    }
+
+    #[test]
+    fn a_pool_that_nobody_names_is_known_while_the_volume_stays() {
+        let data = |volume: &str| json!({"data": {"volume": volume, "mount": "/srv"}});
+        let prior = json!({"data": {"volume": "a", "pool": "fast", "mount": "/srv"}});
+        assert!(planned(data("a"), json!(null)).is_unknown());
+        assert_eq!(planned(data("a"), prior.clone()), "fast".into());
+        assert!(planned(data("b"), prior.clone()).is_unknown());
+        assert_eq!(planned(json!({"data": {"volume": "a", "pool": "slow"}}), prior.clone()), "slow".into());
+        let directory = json!({"data": {"path": "/srv", "mount": "/srv"}});
+        assert!(planned(directory.clone(), json!(null)).is_null() && planned(directory.clone(), prior).is_null());
+        assert!(planned(data("a"), directory).is_unknown());
+    }
+
     fn refused(element: serde_json::Value, path: &str, text: &str) {
         let mut problems = Diagnostics::default();
         validate(&Value::from_json(&json!({"volumes": {"data": element}})), &mut problems);

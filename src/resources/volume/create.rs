@@ -136,13 +136,13 @@ impl Creation<'_> {
     }
 
     /// Whether what is there was made by an interrupted create of ours.
-    fn recognise(&self, found: &Volume) -> Result<Made, Failure> {
+    fn recognise(&self, found: &Volume) -> Result<Made, Diagnostic> {
         if found.config.get(marks::INCARNATION) == Some(&self.marks.incarnation) {
             return Ok(Made::New);
         }
         match marks::recognise(&found.config, &self.marks.fingerprint) {
             Found::Ours => Ok(Made::Adopted),
-            Found::Foreign => Err(refusal::taken("volume", &self.target.name, KIND, &self.target.id()).into()),
+            Found::Foreign => Err(refusal::taken("volume", &self.target.name, KIND, &self.target.id())),
         }
     }
 
@@ -169,7 +169,7 @@ impl Creation<'_> {
             return Err(self.target.explain("create", &error).await.into());
         }
         match self.target.look_back().await {
-            Ok(Some(found)) => self.recognise(&found),
+            Ok(Some(found)) => Ok(self.recognise(&found)?),
             Ok(None) => Err(self.target.failed("create", &error).into()),
             Err(unread) => Err(self.target.failed("create", &unread).into()),
         }
@@ -177,7 +177,7 @@ impl Creation<'_> {
 
     async fn filled(&self) -> Result<Made, Failure> {
         if let Some(found) = self.target.fetch().await.map_err(|error| self.target.failed("create", &error))? {
-            return self.recognise(&found);
+            return Ok(self.recognise(&found)?);
         }
         let is_iso = self.model.is_iso();
         let temporary = self.target.named(&format!("anklume-{}", &self.marks.fingerprint[..16]));
