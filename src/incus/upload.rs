@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -24,6 +25,10 @@ use super::run::Wait;
 const CHUNK_BYTES: usize = 128 << 10;
 /// How many chunks wait for the connection.
 const CHUNKS: usize = 4;
+
+/// How long Incus may think about a body that it has whole. It answers once it has read how a backup begins; to a
+/// truncated one 6.0.4 never answers.
+const ANSWER: Duration = Duration::from_secs(120);
 
 /// The chunks of a body as they come; an error breaks the upload off.
 pub type Chunks = mpsc::Receiver<io::Result<Bytes>>;
@@ -57,7 +62,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`Client::run`]; a source that breaks or is shorter than `length` is [`Error::Lost`].
+    /// As [`Client::run`]; a source that breaks or is shorter than `length` is [`Error::Lost`], and no answer to all of it
+    /// within 2 minutes [`Error::Deadline`].
     pub async fn upload(
         &self,
         request: Request,
@@ -89,7 +95,12 @@ impl Client {
         };
         self.count_request();
         let stream = self.connector().connect().await?;
-        let frames = ReceiverStream::new(chunks).map(|chunk| chunk.map(Frame::data));
+        let (whole, sent) = tokio::sync::oneshot::channel::<()>();
+        // The connection drops the body, and with it `whole`, once it has sent all of it.
+        let frames = ReceiverStream::new(chunks).map(move |chunk| {
+            let _ = &whole;
+            chunk.map(Frame::data)
+        });
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|source| lost(Arc::new(source)))?;
         tokio::spawn(async move {
@@ -108,7 +119,17 @@ impl Client {
             message = message.header(*name, value);
         }
         let message = message.body(StreamBody::new(frames)).map_err(|source| lost(Arc::new(source)))?;
-        let answer = sender.send_request(message).await.map_err(|source| lost(Arc::new(source)))?;
+        let answer = tokio::select! {
+            biased;
+            answer = sender.send_request(message) => answer.map_err(|source| lost(Arc::new(source)))?,
+            () = async {
+                let _ = sent.await;
+                tokio::time::sleep(ANSWER).await;
+            } => {
+                let what = format!("{} {}", request.method, request.path);
+                return Err(Error::Deadline { what, last: Some("all of it was sent".to_owned()), may_have_been_sent: true });
+            }
+        };
         let status = answer.status().as_u16();
         let body = Limited::new(answer.into_body(), self.body_limit_bytes()).collect().await;
         let body = body.map_err(|source| lost(Cause::from(source)))?.to_bytes();

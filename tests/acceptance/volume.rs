@@ -294,7 +294,9 @@ fn uploaded(run: &Workspace) {
     let (junk, qcow2) = (file("junk"), file("disk.qcow2"));
     incus.run(&["storage", "volume", "export", "default", "source", &backup, "--project", &name, "-q"]);
     std::fs::write(&iso, vec![7; 3 << 20]).unwrap();
-    std::fs::write(&junk, b"neither a backup nor anything else").unwrap();
+    let made =
+        std::process::Command::new("tar").args(["czf", &junk, "-C", run.dir().to_str().unwrap(), "main.tf"]).status();
+    assert!(made.unwrap().success());
     std::fs::write(&qcow2, b"QFI\xfb and the rest").unwrap();
 
     let from = |file: &str, rest: &str| {
@@ -314,7 +316,7 @@ fn uploaded(run: &Workspace) {
         (&backup, "  size = \"16MiB\"", "The source has 32MiB"),
         (&backup, "  content_type = \"block\"\n  size = \"64MiB\"", "is a filesystem volume"),
         (&iso, "  # checked\n  content_type = \"iso\"", "not the one that is written"),
-        (&junk, "", "is no backup"),
+        (&junk, "", "is no whole backup"),
         (&qcow2, "", "qemu-img convert"),
         ("missing.iso", "  content_type = \"iso\"", "has to be a file on this machine"),
     ] {

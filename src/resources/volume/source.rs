@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::time::Instant;
 
 use super::model::{Filled, Model, SIZE, Source};
 use super::schema::digits;
 use super::target::Target;
 use crate::incus::volume::{self, Content, Volume};
-use crate::incus::{Error, Wait, upload};
+use crate::incus::{Refusal, Wait, upload};
 use crate::plugin::{Diagnostic, Path};
 use crate::resources::session::Session;
 use crate::resources::{marks::Marks, pool, refusal, size};
@@ -211,14 +212,16 @@ async fn read_file(
     }
     match sent {
         Ok(_) => Ok(()),
-        Err(error @ Error::Refused { .. })
-            if error.refusal() == Some(&crate::incus::Refusal::Other) && !model.is_iso() =>
+        Err(error)
+            if !model.is_iso()
+                && (error.refusal() == Some(&Refusal::Other)
+                    || error.is_deadline() && wait.deadline.is_none_or(|end| Instant::now() < end)) =>
         {
             Err(Diagnostic::error(
                 at.clone(),
                 "Unable to create volume: Incus does not take the file",
                 format!(
-                    "\"{file}\" is no backup as `incus storage volume export` writes it, which is all that Incus takes for this `content_type`.\n\n{}",
+                    "\"{file}\" is no whole backup as `incus storage volume export` writes it, which is all that Incus takes for this `content_type`.\n\n{}",
                     refusal::causes(&error)
                 ),
             ))
