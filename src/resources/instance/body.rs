@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::volumes::{self, Volumes};
 use crate::incus::instance::{Instance, Kind, is_root};
 use crate::incus::{Config, Devices};
 use crate::plugin::{DecodeError, Value};
@@ -11,8 +12,6 @@ use crate::resources::cloud_init::{self, CloudInit};
 use crate::resources::keys::{self, Own};
 use crate::resources::marks;
 use crate::resources::volume::NOTES;
-
-use super::volumes::{self, Volumes};
 
 /// Keys with an attribute of their own.
 pub(super) const OWN: &[Own] = &keys::joined::<14>(

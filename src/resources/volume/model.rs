@@ -147,7 +147,7 @@ impl Filled {
     }
 }
 
-/// What an attribute keeps from `prior` and Incus does not know.
+/// Where a volume is.
 pub(super) struct Place<'p> {
     pub(super) domain: &'p str,
     pub(super) pool: &'p str,
