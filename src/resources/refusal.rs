@@ -245,6 +245,19 @@ pub fn taken(noun: &str, name: &str, kind: &str, import_id: &str) -> Diagnostic 
     )
 }
 
+/// The error for an update that meets another object under the name of its own.
+#[must_use]
+pub fn stranger(noun: &str, name: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("name"),
+        format!("Unable to update {noun}: it is another one"),
+        format!(
+            "What has the name \"{name}\" now was not made by this resource, whose {noun} is gone. It was left alone. Take it away \
+             or rename it, and plan again; to keep it, take this resource out of the state and import it."
+        ),
+    )
+}
+
 /// The error for a value that the provider itself cannot read: a defect.
 #[must_use]
 pub fn defect(what: &str, cause: impl Display) -> Diagnostic {

@@ -80,6 +80,8 @@ pub struct Options {
     pub delete_protection: Preset<bool>,
     /// Image servers by name.
     pub images: BTreeMap<String, ImageServer>,
+    /// Whether there may be more of them, known only after an apply.
+    pub images_unknown: bool,
 }
 
 /// One configured provider. Connects at the first call that needs it.
@@ -215,6 +217,12 @@ impl Session {
                     ),
                 )
             })
+    }
+
+    /// What is wrong with an image reference, as far as that can be told when planning.
+    #[must_use]
+    pub fn image_problem(&self, reference: &str) -> Option<Problem> {
+        if self.options.images_unknown { None } else { self.image_source(reference).err() }
     }
 
     /// Refuses the second plan of one kind and id since ConfigureProvider. Destroys do not count, nor does the second

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Case;
 use crate::cli::Workspace;
@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     ("an_interrupted_create_ends_in_seconds_and_the_next_apply_works", interrupted),
     ("an_interrupted_create_can_be_destroyed", destroyed),
     ("a_killed_create_is_continued", killed),
+    ("a_create_that_nobody_can_look_at_any_more_is_in_the_state", unseen),
     ("what_the_state_forgot_is_continued_with_a_warning", forgotten),
 ];
 
@@ -69,6 +70,38 @@ fn destroyed(run: &Workspace) {
     interrupt(run, &name, "10m", Signal::INT);
     run.destroy();
     assert!(incus.project(&name).is_none());
+}
+
+/// The daemon answers nothing from the interrupt on.
+fn unseen(here: &Workspace) {
+    let run = here.elsewhere("unseen", &[]);
+    let (name, incus) = (run.domain("cunseen"), run.incus());
+    run.configure(&waiting(&name, "10m"));
+    let log = format!("--logfile={}", run.lab().join("incusd.log").display());
+    let is_daemon = |line: Vec<u8>| line.split(|byte| *byte == 0).any(|word| word == log.as_bytes());
+    let daemon = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(is_daemon))
+        .and_then(Pid::from_raw)
+        .unwrap();
+    let ready = || {
+        let runs = incus.instance(&name, "box").is_some_and(|found| found["status"] == "Running");
+        if runs {
+            kill_process(daemon, Signal::STOP).unwrap();
+        }
+        runs
+    };
+    let (took, text) = run.interrupted_apply(Signal::INT, ready);
+    kill_process(daemon, Signal::CONT).unwrap();
+    assert!(took < Duration::from_secs(20), "the client took {took:?} to end\n{text}");
+    assert!(run.succeed(&["state", "list"]).text.contains(ADDRESS), "{text}");
+    assert!(incus.instance(&name, "box").is_some());
+    run.configure(&quick(&name));
+    incus.run(&["config", "unset", "box", "security.protection.delete", "--project", &name]);
+    run.apply();
+    run.plan_is_empty();
+    run.destroy();
 }
 
 fn killed(run: &Workspace) {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod adoption;
+mod by_hand;
 mod cli;
 mod domain;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ("profile", profile::CASES),
         ("instance", instance::CASES),
         ("root_disk", root_disk::CASES),
+        ("by_hand", by_hand::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),

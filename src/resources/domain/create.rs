@@ -28,14 +28,13 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
     let pool = pool(client, domain.storage_pool.as_deref()).await?;
 
     let mut private = Private::default();
-    private.set("incarnation", marks.incarnation.as_str());
+    marks::keep(&mut private, &marks.incarnation);
     private.set("prefix", session.prefix());
     let maker = Maker { client, domain: &domain, marks: &marks, wait: &wait };
     let partial = |mut private: Private| {
-        // Of an adopted domain either incarnation may stand now; without one in private state it counts as ours.
-        if !there.is_gone() {
-            private.remove("incarnation");
-        }
+        let project = there.project.as_ref().map(|project| &project.config);
+        let network = there.network.as_ref().map(|network| &network.config);
+        marks::keep_before(&mut private, project.into_iter().chain(network));
         Stored::new(input.planned.clone(), private)
     };
     let turn = session.domains.lock().await;

@@ -117,16 +117,15 @@ impl Resource<Session> for Profile {
                 if marks::recognise(&found.config, &marks.fingerprint) == Found::Foreign {
                     return Err(refusal::taken("profile", &model.name, KIND, &id).into());
                 }
-                if found.config.get(marks::INCARNATION) != Some(&marks.incarnation) {
+                if marks::carried(&found.config) != marks.incarnation {
                     let write = |profile: &mut profile::Profile| {
                         marks.write(&mut profile.config);
                         model.apply(profile);
                         true
                     };
                     if let Err(error) = client.modify(profile::get(&project, &model.name), write, &wait).await {
-                        // Either incarnation may stand now; without one in private state it counts as ours.
                         let mut private = private;
-                        private.remove("incarnation");
+                        marks::keep_before(&mut private, [&found.config]);
                         return Err(failure(&error).with_partial(partial(private)));
                     }
                     warnings.warning(
@@ -155,7 +154,8 @@ impl Resource<Session> for Profile {
         let (domain, name) = names(&current.state);
         let found = client.read_profile(&session.project(domain), name).await;
         let found = found.map_err(|error| failed("read", name, domain, &error))?;
-        Ok(found.map(|profile| Stored::new(state(&profile, &current.state), current.private)))
+        let own = found.filter(|profile| marks::same_incarnation(&profile.config, &current.private));
+        Ok(own.map(|profile| Stored::new(state(&profile, &current.state), current.private)))
     }
 
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
@@ -176,10 +176,15 @@ impl Resource<Session> for Profile {
             )
         });
         let failure = |error: &incus::Error| failed("update", old, &model.domain, error);
+        let mut stranger = false;
         client
             .modify(
                 profile::get(&project, old),
                 |profile: &mut profile::Profile| {
+                    stranger = !marks::same_incarnation(&profile.config, &input.private);
+                    if stranger {
+                        return false;
+                    }
                     let before = profile.config.clone();
                     keys_of_rename(&mut profile.config, fingerprint.as_deref());
                     model.apply(profile) | (before != profile.config)
@@ -188,6 +193,9 @@ impl Resource<Session> for Profile {
             )
             .await
             .map_err(|error| failure(&error))?;
+        if stranger {
+            return Err(refusal::stranger("profile", old).into());
+        }
         if renamed {
             client.run(profile::rename(&project, old, &model.name), &wait).await.map_err(|error| failure(&error))?;
         }
@@ -247,8 +255,7 @@ impl Resource<Session> for Profile {
         prior.set("id", id);
         prior.set("domain", domain);
         prior.set("timeouts", timeouts::stored(&found.config));
-        let incarnation = found.config.get(marks::INCARNATION).cloned().unwrap_or_default();
-        Ok(Stored::new(state(&found, &prior), private(session, &incarnation)))
+        Ok(Stored::new(state(&found, &prior), private(session, marks::carried(&found.config))))
     }
 }
 
@@ -272,7 +279,7 @@ fn names(state: &Value) -> (&str, &str) {
 
 fn private(session: &Session, incarnation: &str) -> Private {
     let mut private = Private::default();
-    private.set("incarnation", incarnation);
+    marks::keep(&mut private, incarnation);
     private.set("prefix", session.prefix());
     private
 }

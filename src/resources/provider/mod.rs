@@ -167,6 +167,7 @@ impl Block {
             prefix: nesting_prefix.map(|digits| format!("{digits}-")).unwrap_or_default(),
             default_image: Preset::of(config.get("default_image"), default_image),
             delete_protection: Preset::of(config.get("delete_protection"), delete_protection),
+            images_unknown: config.get("images").has_unknown(),
             images: images
                 .unwrap_or_default()
                 .into_iter()
