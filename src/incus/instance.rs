@@ -162,11 +162,9 @@ pub enum Action {
     Start,
     /// Stop it.
     Stop,
-    /// Stop and start it; an ephemeral one stays.
-    Restart,
 }
 
-/// How hard a stop or restart is.
+/// How hard a stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
     /// Ask the guest, and fail after so many seconds.
