@@ -167,13 +167,11 @@ pub enum Action {
     Start,
     /// Stop it.
     Stop,
-    /// Stop and start it; an ephemeral one stays.
-    Restart,
     /// Let one that is paused run on.
     Unfreeze,
 }
 
-/// How hard a stop or restart is.
+/// How hard a stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
     /// Ask the guest, and fail after so many seconds.

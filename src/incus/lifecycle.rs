@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::error::{Error, Refusal};
-use super::instance::{self, Action, Force, Instance, State};
+use super::instance::{self, Action, Force, Instance};
 use super::run::Wait;
 
 /// Between looks at an instance whose outcome is unclear.
@@ -16,15 +16,6 @@ const LOOK: Duration = Duration::from_millis(200);
 const AWAY: Duration = Duration::from_secs(30);
 
 impl Client {
-    /// What an instance is doing. Asks the agent of a virtual machine, which may take 3 s.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::get`].
-    pub async fn state(&self, project: &str, name: &str) -> Result<State, Error> {
-        Ok(self.get(instance::state(project, name)).await?.value)
-    }
-
     /// Starts an instance, or lets one that is paused run on. One that runs already is fine; whether it goes on running
     /// is not waited for.
     ///

@@ -36,6 +36,11 @@ pub fn unresolved(error: &remote::Error) -> Diagnostic {
         remote::Error::ImageServer { .. } => {
             ("remote", "It serves images only. Name a remote that is an Incus server.".to_owned())
         }
+        remote::Error::Restricted { .. } => (
+            "address",
+            "It belongs to one project, and each domain is a project of its own. Add this user to the group `incus-admin`, or set `address` to a server that allows it."
+                .to_owned(),
+        ),
         remote::Error::BadAddress { .. } => {
             ("address", "Write it as \"unix:///path/to/unix.socket\" or \"https://host:8443\".".to_owned())
         }
@@ -146,7 +151,7 @@ fn advice(error: &Error) -> (Path, String) {
             ),
             Refusal::Protected => at("delete_protection", "Set `delete_protection = false` and apply, then destroy."),
             Refusal::ProjectNotEmpty => {
-                root("The domain still holds something. Remove it first, or set `force_destroy = true` and apply.")
+                root("The domain still holds something, which may have come meanwhile. Destroy again: the refusal then names it.")
             }
             Refusal::UnknownNetworkKey(key) => (
                 Path::from("network_config").key(key.as_str()),

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use super::domain::Addressing;
 use super::refusal;
 use crate::incus::{Client, Wait, remote};
-use crate::plugin::{Action, Diagnostics, Path, Plan, Problem, Value};
+use crate::plugin::{Action, Diagnostics, Failure, Path, Plan, Problem, Stored, Value};
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,6 +252,13 @@ impl Session {
         let mut diagnostics = Diagnostics::default();
         diagnostics.error(Path::from("name"), "Name used twice", twice(kind, id));
         Err(diagnostics)
+    }
+
+    /// Forgets a create that left nothing, so that it can be tried again.
+    pub fn made(&self, kind: &str, id: &str, result: &Result<Stored, Failure>) {
+        if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
+            self.forget(kind, id);
+        }
     }
 
     /// Forgets a create: its object is gone, or was never made.

@@ -1,6 +1,7 @@
 //! An interrupted apply converges: whatever dies, whenever, the next apply gets there.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -12,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     ("an_interrupted_create_can_be_destroyed", destroyed),
     ("a_killed_create_is_continued", killed),
     ("a_create_that_nobody_can_look_at_any_more_is_in_the_state", unseen),
+    ("a_provider_whose_client_was_killed_ends_and_leaves_no_socket", orphaned),
     ("what_the_state_forgot_is_continued_with_a_warning", forgotten),
 ];
 
@@ -115,6 +117,29 @@ fn killed(run: &Workspace) {
     run.apply();
     run.plan_is_empty();
     run.destroy();
+}
+
+fn orphaned(run: &Workspace) {
+    let (name, incus) = (run.domain("corph"), run.incus());
+    let sockets = run.dir().join("t");
+    fs::create_dir(&sockets).unwrap();
+    run.set("TMPDIR", sockets.to_str().unwrap());
+    run.configure(&waiting(&name, "10m"));
+    run.killed_apply(|| incus.instance(&name, "box").is_some_and(|found| found["status"] == "Running"));
+    let killed = Instant::now();
+    while !run.processes().is_empty() {
+        assert!(killed.elapsed() < Duration::from_secs(15), "the provider goes on: {:?}", run.processes());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let left = fs::read_dir(&sockets).unwrap().flatten().map(|entry| entry.file_name().display().to_string());
+    let left: Vec<_> = left.filter(|name| name.starts_with("anklume-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    run.configure(&waiting(&name, "1s"));
+    run.apply();
+    run.configure(&quick(&name));
+    run.apply();
+    run.destroy();
+    assert!(incus.project(&name).is_none());
 }
 
 fn forgotten(run: &Workspace) {

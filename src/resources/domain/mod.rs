@@ -61,8 +61,9 @@ impl Resource<Session> for Domain {
         if pieces.is_gone() {
             return Ok(None);
         }
-        let state = pieces.state(session, name, &current.state);
+        let mut state = pieces.state(session, name, &current.state);
         let private = pieces.private(current.private, &state);
+        pieces.show_moved(&mut state, &private);
         Ok(Some(Stored::new(state, private)))
     }
 

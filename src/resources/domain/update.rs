@@ -3,7 +3,7 @@
 use super::body::Domain;
 use super::create::{Maker, overlaps, pool};
 use super::neighbours;
-use super::plan::{POOL, SUBNET};
+use super::plan::{IPV6, POOL, SUBNET};
 use super::state::Pieces;
 use super::subnet::{self, Subnet};
 use super::{KIND, LIMIT, failed};
@@ -15,7 +15,9 @@ use crate::resources::{refusal, timeouts};
 
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
-    let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
+    let mut domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
+    domain.chosen_ipv6 = input.private.get(IPV6).map(str::to_owned);
+    let domain = domain;
     let name = domain.name.as_str();
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
@@ -77,6 +79,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let mut private = input.private;
     private.set(SUBNET, subnet.to_string());
     private.set(POOL, pool);
+    match pieces.chosen_ipv6().filter(|_| domain.ipv6 == "auto") {
+        Some(address) => private.set(IPV6, address),
+        None => private.remove(IPV6),
+    }
     Ok(Stored::new(state, private))
 }
 

@@ -34,9 +34,7 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
         Ok(creation) => creation.run(&input).await,
         Err(failure) => Err(failure),
     };
-    if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
-        session.forget(KIND, &id);
-    }
+    session.made(KIND, &id, &result);
     result
 }
 
