@@ -14,8 +14,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::client::Client;
-use super::error::Error;
+use super::error::{Error, Refusal};
 use super::instance::{Instance, Kind, State};
+use super::is_false;
 use super::run::Wait;
 use guest::{Guest, Remote};
 use watch::{Ended, Watch};
@@ -26,6 +27,8 @@ const REBOOT: Duration = Duration::from_secs(3);
 /// How far an instance that was started has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// Its start is under way.
+    Started,
     /// It is not seen running yet.
     Running,
     /// It runs, and its agent does not answer yet.
@@ -39,6 +42,7 @@ pub enum Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Started => "started",
             Self::Running => "running",
             Self::Agent => "agent",
             Self::Addresses => "addresses",
@@ -155,6 +159,16 @@ impl fmt::Display for Unready {
 }
 
 impl Client {
+    /// What stands behind `error`, the failure of a start: a machine that ended meanwhile is [`Error::Unready`].
+    pub async fn at_start(&self, project: &str, name: &str, error: Error) -> Error {
+        if error.refusal() != Some(&Refusal::DiedAtStart) {
+            return error;
+        }
+        let console = Remote::new(self, project, name).console().await;
+        let (last, address) = (String::new(), None);
+        Error::Unready(Box::new(Unready { phase: Phase::Started, why: Why::Stopped, last, address, console }))
+    }
+
     /// Waits until an instance that was started at `started` is usable. Nothing is asked that is not waited for: one GET
     /// where only running is.
     ///
@@ -218,7 +232,7 @@ impl<G: Guest> Waiter<'_, G> {
         if limits.agent.is_none() && addresses.is_none() && !limits.cloud_init {
             return Ok(ready);
         }
-        let metrics = ready.instance.expanded_config.get("security.agent.metrics").is_none_or(|value| value != "false");
+        let metrics = ready.instance.expanded_config.get("security.agent.metrics").is_none_or(|value| !is_false(value));
         let is_vm = ready.instance.kind == Kind::VirtualMachine;
         let (first, first_limit) = match limits.agent {
             Some(limit) => (Phase::Agent, limit),
@@ -300,7 +314,7 @@ impl<G: Guest> Waiter<'_, G> {
     }
 
     async fn cloud_init(&mut self) -> Result<Option<CloudInit>, Ended> {
-        match self.watch.look(|| self.guest.cloud_init()).await? {
+        match self.watch.follow(|| self.guest.cloud_init()).await? {
             // The agent went down under it.
             None => Ok(None),
             Some(0) => Ok(Some(CloudInit::Done)),

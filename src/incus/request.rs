@@ -83,11 +83,6 @@ impl Request {
         Self::new(Method::PUT, segments).json(body)
     }
 
-    /// `PATCH` of `/1.0/<segments>`: merges, `""` unsets a key.
-    pub fn patch(segments: &[&str], body: &impl Serialize) -> Self {
-        Self::new(Method::PATCH, segments).json(body)
-    }
-
     /// With `body` as JSON.
     #[must_use]
     pub fn json(mut self, body: &impl Serialize) -> Self {

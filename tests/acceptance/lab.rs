@@ -127,8 +127,8 @@ impl Lab {
             })
             .collect();
         let tables = self.command("nft").args(["list", "tables"]).output().unwrap();
-        // Incus keeps its own table once it has had a bridge.
-        let foreign = |table: &&str| *table != "table inet incus";
+        // Incus keeps its own tables once it has had a bridge, or a filtered NIC.
+        let foreign = |table: &&str| !["table inet incus", "table bridge incus"].contains(table);
         left.extend(String::from_utf8_lossy(&tables.stdout).lines().filter(foreign).map(str::to_owned));
         left.extend(provider_processes());
         left

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod adoption;
+mod by_hand;
 mod cli;
 mod domain;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         ("root_disk", root_disk::CASES),
         ("volume", volume::CASES),
         ("volumes", volumes::CASES),
+        ("by_hand", by_hand::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),

@@ -72,6 +72,8 @@ pub enum Refusal {
     StartFailed,
     /// A volume cannot become smaller, or not that small.
     CannotShrink,
+    /// The virtual machine ended while it was being started.
+    DiedAtStart,
     /// Anything else: show the text.
     Other,
 }
@@ -100,7 +102,7 @@ impl Refusal {
         if let Some(meaning) = Self::of_name(text) {
             return meaning;
         }
-        let phrases: [(bool, Self); 27] = [
+        let phrases: [(bool, Self); 28] = [
             // Deleting one bridge while another goes: Incus walks all links of the host.
             (has("is busy running a") || has("failed to delete bridge children interfaces"), Self::Busy),
             (has("incusd forkstart"), Self::StartFailed),
@@ -113,6 +115,8 @@ impl Refusal {
             // From the sources of 6.0.6: the lab has no virtual machines.
             (has("agent isn't currently running") || has("failed to connect to the agent"), Self::AgentNotRunning),
             (low.trim() == "command not found", Self::CommandNotFound),
+            // Seen on 7.0.2: QEMU was gone when the start operation looked for it.
+            (low.trim() == "invalid pid 0", Self::DiedAtStart),
             (has("cannot set up guest memory"), Self::NoMemory),
             (Self::is_about_live_memory(&low), Self::MemoryNotLive),
             (has("instance is protected"), Self::Protected),
@@ -248,6 +252,7 @@ mod tests {
             NoVirtualMachines("vhost_vsock kernel module not loaded".into()),
         );
         check(400, "Command not found", CommandNotFound);
+        check(400, "Invalid PID 0", DiedAtStart);
         check(
             500,
             "Cannot increase memory size beyond boot time size when VM is running (Boot time size 256MiB, new size 512MiB)",

@@ -31,6 +31,8 @@ struct Script {
     hangs: Vec<(Duration, Duration)>,
     /// No connection to the daemon.
     broken: Vec<(Duration, Duration)>,
+    /// Incus refuses to look, as it does while a guest goes down.
+    refused: Vec<(Duration, Duration)>,
     gone: Option<Duration>,
     metrics_off: bool,
     cloud_init: Option<(Duration, Option<i64>)>,
@@ -64,6 +66,9 @@ impl Fake {
             let path = "/1.0/instances/web/state".to_owned();
             return Err(Error::Lost { method: "GET".into(), path, may_have_been_sent: false, source: None });
         }
+        if self.within(&self.script.refused) {
+            return Err(Error::refused(500, "Invalid PID '\u{fffd}'"));
+        }
         let hangs = self.within(&self.script.hangs);
         tokio::time::sleep(if hangs { s(3) } else { ms(15) }).await;
         if self.script.gone.is_some_and(|gone| gone <= self.start.elapsed()) {
@@ -94,7 +99,7 @@ impl Guest for Fake {
         }))
         .unwrap();
         if self.script.metrics_off {
-            instance.expanded_config.insert("security.agent.metrics".into(), "false".into());
+            instance.expanded_config.insert("security.agent.metrics".into(), "off".into());
         }
         (instance.status, instance.status_code) = (status, status_code);
         Ok(instance)
@@ -141,6 +146,8 @@ const LIMITS: Limits = Limits {
     addresses: Addresses::No,
     cloud_init: false,
 };
+
+const LIMITS_WITH_ADDRESS: Limits = Limits { addresses: Addresses::Dhcp(Duration::from_secs(30)), ..LIMITS };
 
 async fn run(fake: &Fake, hub: &Hub, limits: &Limits, wait: &Wait) -> (Result<Ready, Error>, Duration) {
     let watch = Watch::new(fake, Some(hub.scripted()), wait);
@@ -351,6 +358,14 @@ async fn a_broken_connection_is_tried_again() {
     let (result, elapsed) = outcome(script, LIMITS).await;
     result.unwrap();
     at(elapsed, s(12), ms(500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_refused_while_the_guest_reboots_is_tried_again() {
+    let script = Script { refused: vec![(s(20), s(22))], agent: vec![(s(5), s(20)), (s(30), EVER)], ..vm() };
+    let (result, elapsed) = outcome(Script { address: Some(s(29)), ..script }, LIMITS_WITH_ADDRESS).await;
+    result.unwrap();
+    at(elapsed, s(30), ms(500));
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,8 +76,8 @@ impl<'w> Watch<'w> {
         &self.last
     }
 
-    /// Asks until there is an answer. An event under way asks anew where the answer is slow, and a broken connection is
-    /// tried again.
+    /// Asks until there is an answer. An event under way asks anew where the answer is slow; a broken connection, and what
+    /// Incus refuses while a guest comes or goes, is tried again.
     pub(super) async fn look<T, F>(&mut self, ask: impl Fn() -> F) -> Result<T, Ended>
     where
         F: Future<Output = Result<T, Error>>,
@@ -99,19 +99,49 @@ impl<'w> Watch<'w> {
             };
             self.woken = woken;
             self.took = asked.elapsed();
-            match answer {
-                None => {}
-                Some(Ok(answer)) => return Ok(answer),
-                Some(Err(error)) if error.is_connection() => {
-                    self.last = error.to_string();
-                    self.pause().await?;
-                }
-                Some(Err(error)) if error.is_not_found() => return Err(Ended::Unready(Why::Gone)),
-                Some(Err(error)) if error.is_stopped() => return Err(Ended::Stop),
-                // A read's own limit, shorter than ours.
-                Some(Err(error)) if error.is_deadline() => self.last = error.to_string(),
-                Some(Err(error)) => return Err(Ended::Error(error)),
+            if let Some(answer) = answer
+                && let Some(answer) = self.heard(answer).await?
+            {
+                return Ok(answer);
             }
+        }
+    }
+
+    /// [`Self::look`] at what takes its time: no event asks anew.
+    pub(super) async fn follow<T, F>(&mut self, ask: impl Fn() -> F) -> Result<T, Ended>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            let answer = tokio::select! {
+                biased;
+                answer = ask() => answer,
+                ended = ended(self.wait, self.limit) => return Err(ended),
+            };
+            if let Some(answer) = self.heard(answer).await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// The answer; `None` where it is worth asking again, after a pause.
+    async fn heard<T>(&mut self, answer: Result<T, Error>) -> Result<Option<T>, Ended> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.is_not_found() => Err(Ended::Unready(Why::Gone)),
+            Err(error) if error.is_stopped() => Err(Ended::Stop),
+            Err(error) if error.is_forbidden() => Err(Ended::Error(error)),
+            // A read's own limit, shorter than ours, has taken its time already.
+            Err(error) if error.is_deadline() => {
+                self.last = error.to_string();
+                Ok(None)
+            }
+            Err(error) if error.is_connection() || error.refusal().is_some() => {
+                self.last = error.to_string();
+                self.pause().await?;
+                Ok(None)
+            }
+            Err(error) => Err(Ended::Error(error)),
         }
     }
 

@@ -326,7 +326,8 @@ pub(super) fn static_nic(inherited: Option<&Device>, address: &str) -> Device {
     nic
 }
 
-fn root(inherited: Option<&Device>, disk: &RootDisk) -> Device {
+/// The profile's `root` with a size and a pool of its own.
+pub(super) fn root(inherited: Option<&Device>, disk: &RootDisk) -> Device {
     let RootDisk { size, pool } = disk;
     let mut device = inherited
         .cloned()

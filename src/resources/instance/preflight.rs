@@ -15,7 +15,12 @@ use crate::resources::{pool, refusal, similar};
 /// # Errors
 ///
 /// The holder, at `ipv4_address`.
-pub(super) async fn address(target: &Target<'_>, model: &Model, inherited: &Inherited) -> Result<(), Diagnostic> {
+pub(super) async fn address(
+    verb: &str,
+    target: &Target<'_>,
+    model: &Model,
+    inherited: &Inherited,
+) -> Result<(), Diagnostic> {
     let Some(address) = &model.ipv4_address else { return Ok(()) };
     let devices = model.devices(inherited);
     let network = devices.get(NIC).and_then(|nic: &Device| nic.get("network"));
@@ -29,10 +34,11 @@ pub(super) async fn address(target: &Target<'_>, model: &Model, inherited: &Inhe
         None => Ok(()),
         Some(lease) => Err(Diagnostic::error(
             Path::from("ipv4_address"),
-            "Unable to create instance: the address is taken",
+            format!("Unable to {verb} instance: the address is taken"),
             format!(
-                "The instance \"{}\" has the address {address}. Choose a free one of the domain's `static_range`; nothing was made.",
-                lease.hostname
+                "The instance \"{}\" has the address {address}. Choose a free one of the domain's `static_range`; nothing was {}.",
+                lease.hostname,
+                if verb == "create" { "made" } else { "changed" }
             ),
         )),
     }

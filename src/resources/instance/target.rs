@@ -53,7 +53,10 @@ impl<'c> Target<'c> {
 
     /// Starts it; running already is a success.
     pub(super) async fn start(&self, wait: &Wait) -> Result<(), Error> {
-        self.client.start(&self.project, &self.name, wait).await
+        match self.client.start(&self.project, &self.name, wait).await {
+            Err(error) => Err(self.client.at_start(&self.project, &self.name, error).await),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Asks the guest to stop, and forces it after `graceful`. Stopped or gone already is a success.
@@ -106,7 +109,7 @@ impl<'c> Target<'c> {
 /// What is kept beside the state.
 pub(super) fn private(session: &Session, incarnation: &str, model: &Model) -> Private {
     let mut private = Private::default();
-    private.set("incarnation", incarnation);
+    marks::keep(&mut private, incarnation);
     private.set("prefix", session.prefix());
     overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
     private
@@ -123,6 +126,7 @@ pub(super) fn overrides(private: &mut Private, nic: bool, root: bool) {
     // Whatever is written copies the device anew.
     keep(plan::STALE, None);
     keep(plan::REPLUG, None);
+    keep(plan::ROOT_STALE, None);
 }
 
 /// The stored keys of an instance that say which devices belong to an attribute.

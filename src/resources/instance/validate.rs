@@ -79,15 +79,7 @@ fn devices(config: &Value, problems: &mut Diagnostics) {
                 "Device without a type",
                 format!("`{device}` has no `type`. Write it, such as `type = \"disk\"` or `type = \"nic\"`; to hide a profile's device: \"none\"."),
             ),
-            Value::Map(keys) => {
-                for key in keys.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key) {
-                    problems.error(
-                        at.clone().key(key.as_str()),
-                        "Key without a value",
-                        format!("`{key}` is null. Remove it, or write \"\"."),
-                    );
-                }
-            }
+            Value::Map(_) => keys::valued_device(keys, &at, problems),
             _ => {}
         }
     }
@@ -254,6 +246,13 @@ mod tests {
     #[test]
     fn a_device_needs_a_type() {
         refused(json!({"devices": {"disk0": {"path": "/"}}}), "devices[\"disk0\"]", "type");
+    }
+
+    #[test]
+    fn a_key_of_a_device_has_a_value() {
+        let devices = json!({"disk0": {"type": "disk", "path": "/x", "source": ""}});
+        refused(json!({"devices": devices}), "devices[\"disk0\"][\"source\"]", "Remove the key");
+        refused(json!({"config": {"user.e": ""}}), "config[\"user.e\"]", "Remove the key");
     }
 
     #[test]

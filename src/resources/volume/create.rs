@@ -53,7 +53,7 @@ enum Made {
     /// A new one.
     New,
     /// One of this name and fingerprint was there.
-    Adopted,
+    Adopted(Box<Volume>),
 }
 
 impl Creation<'_> {
@@ -63,10 +63,9 @@ impl Creation<'_> {
             Some(_) => self.filled().await?,
         };
         let mut warnings = users::attach(&self.target, &self.wait).await;
-        if let Made::Adopted = made {
+        if let Made::Adopted(found) = &made {
             if let Err(error) = self.bring().await {
-                // Either incarnation may stand now; without one in private state it counts as ours.
-                self.private.remove("incarnation");
+                marks::keep_before(&mut self.private, [&found.config]);
                 return Err(self.failed(input, &error).await);
             }
             warnings.warning(
@@ -137,11 +136,11 @@ impl Creation<'_> {
 
     /// Whether what is there was made by an interrupted create of ours.
     fn recognise(&self, found: &Volume) -> Result<Made, Diagnostic> {
-        if found.config.get(marks::INCARNATION) == Some(&self.marks.incarnation) {
+        if marks::carried(&found.config) == self.marks.incarnation {
             return Ok(Made::New);
         }
         match marks::recognise(&found.config, &self.marks.fingerprint) {
-            Found::Ours => Ok(Made::Adopted),
+            Found::Ours => Ok(Made::Adopted(Box::new(found.clone()))),
             Found::Foreign => Err(refusal::taken("volume", &self.target.name, KIND, &self.target.id())),
         }
     }

@@ -11,7 +11,7 @@ use crate::resources::{marks, refusal, timeouts};
 /// What is kept beside the state.
 pub(super) fn private(session: &Session, incarnation: &str) -> Private {
     let mut private = Private::default();
-    private.set("incarnation", incarnation);
+    marks::keep(&mut private, incarnation);
     private.set("prefix", session.prefix());
     private
 }
@@ -30,6 +30,8 @@ pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Res
     let (domain, pool, name) = names(&current.state);
     let target = Target::new(session, &client, domain, pool, name);
     let found = target.read().await.map_err(|error| target.failed("read", &error))?;
+    // What others made under its name is not it.
+    let found = found.filter(|found| marks::same_incarnation(&found.config, &current.private));
     let filled = Filled::of(&current.private);
     Ok(found.map(|found| Stored::new(state(session, &target, &found, &current.state, &filled), current.private)))
 }
@@ -54,7 +56,7 @@ pub(super) async fn import(session: &Session, call: &Call, id: &str) -> Result<S
         );
         return Err(Diagnostic::error(Path::root(), "Unable to import volume: it does not exist", detail).into());
     };
-    let mut private = private(session, found.config.get(marks::INCARNATION).map_or("", String::as_str));
+    let mut private = private(session, marks::carried(&found.config));
     if !found.config.contains_key(marks::FINGERPRINT) {
         private.set(SOURCE, "kept");
     }

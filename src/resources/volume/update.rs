@@ -6,7 +6,7 @@ use super::target::{Target, names};
 use super::{KIND, LIMIT, read, users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Wait};
-use crate::plugin::{Call, Diagnostic, Failure, Path, Stored, Update};
+use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Update};
 use crate::resources::session::Session;
 use crate::resources::{marks, refusal, timeouts};
 
@@ -23,10 +23,11 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let mut private = input.private.clone();
     private.remove(SOURCE);
     let fingerprint = marks::fingerprint(session.owner(), KIND, &new.id(), &input.config, &[]);
-    let change = Change { old: &old, new: &new, model: &model, filled: &filled, fingerprint, wait: &wait };
+    let kept = &input.private;
+    let change = Change { old: &old, new: &new, model: &model, filled: &filled, kept, fingerprint, wait: &wait };
     let changed = match change.moves() {
         true => change.carry().await,
-        false => change.write().await.map_err(|error| old.failed("update", &error)),
+        false => change.write().await,
     };
     let changed = match changed {
         Ok(()) => new.fetch().await.map_err(|error| new.failed("read", &error)),
@@ -44,6 +45,8 @@ struct Change<'c> {
     new: &'c Target<'c>,
     model: &'c Model,
     filled: &'c Filled,
+    /// By which it is known to be ours.
+    kept: &'c Private,
     /// That of the new configuration; written before a rename or a move only.
     fingerprint: String,
     wait: &'c Wait,
@@ -54,15 +57,22 @@ impl Change<'_> {
         self.old.name != self.new.name || self.old.pool != self.new.pool
     }
 
-    async fn write(&self) -> Result<(), Error> {
+    async fn write(&self) -> Result<(), Diagnostic> {
+        let mut stranger = false;
         let write = |volume: &mut Volume| {
+            stranger = !marks::same_incarnation(&volume.config, self.kept);
+            if stranger {
+                return false;
+            }
             let before = volume.config.clone();
             if self.moves() {
                 volume.config.insert(marks::FINGERPRINT.to_owned(), self.fingerprint.clone());
             }
             self.model.apply(volume, self.filled) | (before != volume.config)
         };
-        self.old.modify(self.model.is_iso(), write, self.wait).await
+        let written = self.old.modify(self.model.is_iso(), write, self.wait).await;
+        written.map_err(|error| self.old.failed("update", &error))?;
+        if stranger { Err(refusal::stranger("volume", &self.old.name)) } else { Ok(()) }
     }
 
     /// Renames or moves it. Nothing is written before it is known that nobody who uses it runs.
@@ -77,7 +87,7 @@ impl Change<'_> {
         if !users.running.is_empty() {
             return Err(in_use(old, new, &users.running));
         }
-        self.write().await.map_err(|error| failed(&error))?;
+        self.write().await?;
         let is_iso = self.model.is_iso();
         if is_iso {
             let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
