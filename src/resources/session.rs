@@ -246,16 +246,11 @@ impl Session {
         Err(diagnostics)
     }
 
-    /// The outcome of a create; one that left nothing is forgotten, so that it can be tried again.
-    ///
-    /// # Errors
-    ///
-    /// Those of `result`.
-    pub fn made(&self, kind: &str, id: &str, result: Result<Stored, Failure>) -> Result<Stored, Failure> {
+    /// Hears the outcome of a create; one that left nothing is forgotten, so that it can be tried again.
+    pub fn made(&self, kind: &str, id: &str, result: &Result<Stored, Failure>) {
         if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
             self.forget(kind, id);
         }
-        result
     }
 
     /// Forgets a create: its object is gone, or was never made.

@@ -17,7 +17,9 @@ use crate::resources::{refusal, timeouts};
 pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
     let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
     session.create_once(KIND, &domain.name)?;
-    session.made(KIND, &domain.name, make(session, call, input, &domain).await)
+    let result = make(session, call, input, &domain).await;
+    session.made(KIND, &domain.name, &result);
+    result
 }
 
 async fn make(session: &Session, call: &Call, input: Create, domain: &Domain) -> Result<Stored, Failure> {

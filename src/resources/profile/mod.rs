@@ -85,7 +85,9 @@ impl Resource<Session> for Profile {
         let model = Model::read(&input.planned)?;
         let id = format!("{}/{}", model.domain, model.name);
         session.create_once(KIND, &id)?;
-        session.made(KIND, &id, self.make(session, call, input, &model, &id).await)
+        let result = self.make(session, call, input, &model, &id).await;
+        session.made(KIND, &id, &result);
+        result
     }
 
     async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
