@@ -254,7 +254,7 @@ impl Session {
         Err(diagnostics)
     }
 
-    /// Forgets a create that left nothing, so that it can be tried again.
+    /// Hears the outcome of a create; one that left nothing is forgotten, so that it can be tried again.
     pub fn made(&self, kind: &str, id: &str, result: &Result<Stored, Failure>) {
         if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
             self.forget(kind, id);
