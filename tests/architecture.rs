@@ -70,7 +70,7 @@ fn pure_modules_name_no_clock_file_process_or_network() {
 #[test]
 fn every_resource_has_its_documentation_example_and_acceptance_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for noun in ["domain", "profile", "instance"] {
+    for noun in ["domain", "profile", "instance", "volume"] {
         for path in [
             format!("src/resources/{noun}/mod.rs"),
             format!("docs/resources/{noun}.md"),

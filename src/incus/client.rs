@@ -153,6 +153,14 @@ impl Client {
         &self.inner.events
     }
 
+    pub(crate) fn count_request(&self) {
+        self.inner.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn body_limit_bytes(&self) -> usize {
+        self.inner.limits.body_bytes
+    }
+
     pub(crate) fn connector(&self) -> &Connector {
         self.inner.pool.connector()
     }
@@ -234,22 +242,31 @@ impl Client {
     pub async fn send(&self, request: Request, wait: &Wait) -> Result<Response, Error> {
         let guard = (!request.is_read()).then(|| self.inner.shared.write(request.scopes()));
         let raw = self.exchange(&request, wait).await?;
-        let envelope = self.open(&request, &raw).await?;
+        self.response(&request, &raw, guard).await
+    }
+
+    /// Reads the answer to a write; an operation keeps `guard`.
+    pub(crate) async fn response(
+        &self,
+        request: &Request,
+        raw: &Raw,
+        guard: Option<WriteGuard>,
+    ) -> Result<Response, Error> {
+        let envelope = self.open(request, raw).await?;
         let metadata = envelope.metadata.map_or("null", RawValue::get);
         if envelope.kind != "async" {
             return Ok(Response::Sync(
-                serde_json::from_str::<Option<_>>(metadata).map_err(|source| garbled(&request, source))?,
+                serde_json::from_str::<Option<_>>(metadata).map_err(|source| garbled(request, source))?,
             ));
         }
-        let mut operation: Operation = serde_json::from_str::<Option<_>>(metadata)
-            .map_err(|source| garbled(&request, source))?
-            .unwrap_or_default();
+        let mut operation: Operation =
+            serde_json::from_str::<Option<_>>(metadata).map_err(|source| garbled(request, source))?.unwrap_or_default();
         if operation.id.is_empty() {
             let path = envelope.operation.split('?').next().unwrap_or_default();
             operation.id = path.rsplit('/').next().unwrap_or_default().to_owned();
         }
         if operation.id.is_empty() {
-            return Err(garbled(&request, std::io::Error::other("an operation without an id")));
+            return Err(garbled(request, std::io::Error::other("an operation without an id")));
         }
         let project = request.query.iter().find(|(key, _)| key == "project").map(|(_, value)| value.clone());
         Ok(Response::Async(Box::new(Running { operation, project, _guard: guard })))
@@ -313,7 +330,7 @@ impl Client {
         }
     }
 
-    async fn enroll(&self, wait: &Wait) -> Result<(), Error> {
+    pub(crate) async fn enroll(&self, wait: &Wait) -> Result<(), Error> {
         let (Some(token), Endpoint::Https { identity: Some(identity), .. }) = (&self.inner.token, self.endpoint())
         else {
             return Ok(());

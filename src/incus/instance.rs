@@ -78,6 +78,11 @@ impl Instance {
         matches!(self.status_code, 103 | 113)
     }
 
+    /// Whether it is paused: status Frozen.
+    pub fn is_paused(&self) -> bool {
+        self.status_code == 110
+    }
+
     /// Whether it is stopped.
     pub fn is_stopped(&self) -> bool {
         self.status_code == 102
@@ -162,11 +167,11 @@ pub enum Action {
     Start,
     /// Stop it.
     Stop,
-    /// Stop and start it; an ephemeral one stays.
-    Restart,
+    /// Let one that is paused run on.
+    Unfreeze,
 }
 
-/// How hard a stop or restart is.
+/// How hard a stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
     /// Ask the guest, and fail after so many seconds.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::error::{Error, Refusal};
-use super::instance::{self, Action, Force, Instance, State};
+use super::instance::{self, Action, Force, Instance};
 use super::run::Wait;
 
 /// Between looks at an instance whose outcome is unclear.
@@ -16,27 +16,27 @@ const LOOK: Duration = Duration::from_millis(200);
 const AWAY: Duration = Duration::from_secs(30);
 
 impl Client {
-    /// What an instance is doing. Asks the agent of a virtual machine, which may take 3 s.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::get`].
-    pub async fn state(&self, project: &str, name: &str) -> Result<State, Error> {
-        Ok(self.get(instance::state(project, name)).await?.value)
-    }
-
-    /// Starts an instance. One that runs already is fine; whether it goes on running is not waited for.
+    /// Starts an instance, or lets one that is paused run on. One that runs already is fine; whether it goes on running
+    /// is not waited for.
     ///
     /// # Errors
     ///
     /// As [`Client::run`].
     pub async fn start(&self, project: &str, name: &str, wait: &Wait) -> Result<(), Error> {
         let runs = |found: Option<&Instance>| found.is_some_and(Instance::is_running);
+        let mut action = Action::Start;
         loop {
-            let request = instance::set_state(project, name, Action::Start, Force::Graceful { timeout_s: 0 });
+            let request = instance::set_state(project, name, action, Force::Graceful { timeout_s: 0 });
             match self.run(request, wait).await {
                 Ok(_) => return Ok(()),
-                Err(error) if error.refusal() == Some(&Refusal::IsRunning) => return Ok(()),
+                // Incus says so of a paused one too (6.0.4).
+                Err(error) if error.refusal() == Some(&Refusal::IsRunning) => {
+                    let found = self.find::<Instance>(instance::get(project, name)).await?;
+                    if action == Action::Unfreeze || !found.is_some_and(|found| found.is_paused()) {
+                        return Ok(());
+                    }
+                    action = Action::Unfreeze;
+                }
                 Err(error) => {
                     if self.is_done(project, name, error, runs, wait).await? {
                         return Ok(());

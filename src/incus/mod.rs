@@ -25,6 +25,8 @@ pub mod project;
 pub mod remote;
 pub mod server;
 pub mod storage;
+pub mod upload;
+pub mod volume;
 
 pub use client::{Client, Fetched, Limits, Response, Running};
 pub use endpoint::{Endpoint, Identity, Pin};

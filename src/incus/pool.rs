@@ -122,6 +122,9 @@ impl Pool {
         if let Some(etag) = &request.if_match {
             message = message.header(http::header::IF_MATCH, etag);
         }
+        for (name, value) in &request.headers {
+            message = message.header(*name, value);
+        }
         message.body(Full::new(body)).map_err(|source| Error::Body {
             method: request.method.to_string(),
             path: request.path.clone(),

@@ -79,8 +79,6 @@ impl Environment {
 pub struct Target {
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// The project that goes with it: of the remote, or `user-<uid>` on the restricted socket.
-    pub project: Option<String>,
     /// To be used before the first request.
     pub token: Option<Token>,
 }
@@ -108,6 +106,12 @@ pub enum Error {
     ImageServer {
         /// The remote.
         name: String,
+    },
+    /// Of the local daemon only the socket may be written that is confined to one project, `user-<uid>`.
+    #[error("only the restricted socket {} may be written", .path.display())]
+    Restricted {
+        /// The socket.
+        path: PathBuf,
     },
     /// Neither `unix://` nor `https://`.
     #[error("address {text:?} begins neither with unix:// nor with https://")]
@@ -232,7 +236,7 @@ fn find(settings: &Settings, environment: &Environment, pair: Pair) -> Result<Ta
         return context.address(address, None);
     }
     if environment.socket.is_some() || environment.dir.is_some() {
-        return Ok(context.local());
+        return context.local();
     }
     if let Some(token) = context.token.as_ref().filter(|token| !token.addresses().is_empty()) {
         return context.https(token.addresses().to_vec(), None);
@@ -250,7 +254,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn local(&self) -> Target {
+    fn local(&self) -> Result<Target, Error> {
         socket::local(self.environment)
     }
 
@@ -266,20 +270,16 @@ impl Context<'_> {
         if !matches!(remote.protocol.as_str(), "" | "incus") || remote.public {
             return Err(Error::ImageServer { name: name.to_owned() });
         }
-        let mut target = self.address(&remote.addr, Some((name, remote)))?;
-        if remote.project.is_some() {
-            target.project.clone_from(&remote.project);
-        }
-        Ok(target)
+        self.address(&remote.addr, Some((name, remote)))
     }
 
     fn address(&self, text: &str, remote: Option<(&str, &Remote)>) -> Result<Target, Error> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.is_empty() {
-                return Ok(self.local());
+                return self.local();
             }
-            return Ok(Target { endpoint: Endpoint::Unix(path.into()), project: None, token: None });
+            return Ok(Target { endpoint: Endpoint::Unix(path.into()), token: None });
         }
         let bad = || Error::BadAddress { text: text.to_owned() };
         let mut addresses = Vec::new();
@@ -297,7 +297,7 @@ impl Context<'_> {
         let pin = self.pin(&addresses, remote)?;
         let identity = self.identity(remote)?;
         let endpoint = Endpoint::Https { addresses, identity, pin };
-        Ok(Target { endpoint, project: None, token: self.token.clone() })
+        Ok(Target { endpoint, token: self.token.clone() })
     }
 
     /// A token's fingerprint wins over "accept any": it is what the server's owner handed out.

@@ -32,6 +32,8 @@ pub struct Request {
     pub body: Body,
     /// The ETag that the object must still have.
     pub if_match: Option<String>,
+    /// Headers of its own.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Request {
@@ -46,7 +48,7 @@ impl Request {
                 path.extend(utf8_percent_encode(segment, SEGMENT));
             }
         }
-        Self { method, path, query: Vec::new(), body: Body::Empty, if_match: None }
+        Self { method, path, query: Vec::new(), body: Body::Empty, if_match: None, headers: Vec::new() }
     }
 
     /// `GET` of `/1.0/<segments>`; each segment is percent-encoded.
@@ -64,14 +66,21 @@ impl Request {
         Self::new(Method::POST, segments).json(body)
     }
 
+    /// `POST` to `/1.0/<segments>` without a body of its own.
+    pub fn post_empty(segments: &[&str]) -> Self {
+        Self::new(Method::POST, segments)
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
     /// `PUT` to `/1.0/<segments>`.
     pub fn put(segments: &[&str], body: &impl Serialize) -> Self {
         Self::new(Method::PUT, segments).json(body)
-    }
-
-    /// `PATCH` of `/1.0/<segments>`: merges, `""` unsets a key.
-    pub fn patch(segments: &[&str], body: &impl Serialize) -> Self {
-        Self::new(Method::PATCH, segments).json(body)
     }
 
     /// With `body` as JSON.

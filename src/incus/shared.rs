@@ -1,8 +1,8 @@
 //! Reads that overlap are answered from one list.
 //!
-//! A lone read is one GET of the object. A read that begins while another of the same collection is under way, or within
-//! 2 s of a lone read of another object, asks for the list, or joins the list that is under way: a refresh is a train of
-//! short reads that overlap only by chance. A list is kept for 2 s. It answers only reads between which and its own
+//! A lone read is one GET of the object. A read that begins while another of the same collection is under way, or less
+//! than 2 s after the beginning of the last lone read of another object, asks for the list, or joins the list that is
+//! under way: a refresh is a train of short reads that overlap only by chance. A list is kept for 2 s after its answer. It answers only reads between which and its own
 //! beginning no write of ours began or ended in the projects it depends on; while one runs, every read is a GET of its
 //! own.
 
@@ -25,8 +25,8 @@ use super::profile::Profile;
 use super::project::Project;
 use super::request::Request;
 use super::run::Wait;
-use super::storage::Volume;
-use super::{instance, network, profile, project, storage};
+use super::volume::Volume;
+use super::{instance, network, profile, project, volume};
 
 /// How long a list is kept after its answer, and a lone read remembered from its beginning.
 const FRESH: Duration = Duration::from_secs(2);
@@ -340,8 +340,8 @@ impl Client {
     ///
     /// As [`Client::get`], but for "not found".
     pub async fn read_volume(&self, project: &str, pool: &str, name: &str) -> Result<Option<Volume>, Error> {
-        let collection = of_project(project, storage::volumes(project, pool));
-        self.read(name, storage::volume(project, pool, name), collection).await
+        let collection = of_project(project, volume::list(project, pool));
+        self.read(name, volume::get(project, pool, name), collection).await
     }
 
     /// A project; `None` where it does not exist.
@@ -353,15 +353,6 @@ impl Client {
         self.read(name, project::get(name), of_project("default", project::list())).await
     }
 
-    /// All projects.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::get`].
-    pub async fn read_projects(&self) -> Result<Vec<Project>, Error> {
-        self.read_all(of_project("default", project::list())).await
-    }
-
     /// A network of project `default`; `None` where it does not exist.
     ///
     /// # Errors
@@ -369,15 +360,6 @@ impl Client {
     /// As [`Client::get`], but for "not found".
     pub async fn read_network(&self, name: &str) -> Result<Option<Network>, Error> {
         self.read(name, network::get(name), of_project("default", network::list())).await
-    }
-
-    /// All networks of project `default`, unmanaged interfaces of the host included.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::get`].
-    pub async fn read_networks(&self) -> Result<Vec<Network>, Error> {
-        self.read_all(of_project("default", network::list())).await
     }
 
     /// The leases that instances of `project` have on `network`: one request answers for all of them.

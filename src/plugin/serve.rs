@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::{env, fmt, fs};
 
 use base64::Engine as _;
+use rustix::process::{Pid, getppid};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
@@ -37,6 +38,15 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long requests may go on after a shutdown; the core kills after 2 s.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+
+/// How often a look tells whether the core is still there.
+const CORE_CHECK: Duration = Duration::from_millis(500);
+
+/// How long requests may go on after the core is gone.
+const ORPHAN_GRACE: Duration = Duration::from_secs(10);
+
+/// Between a connection that could not be accepted and the next one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest path that fits a unix socket address on every system, in bytes.
 const SOCKET_PATH_BYTES: usize = 100;
@@ -115,6 +125,7 @@ pub fn serve<P: Provider>(name: &'static str, provider: P) -> ExitCode {
 }
 
 async fn run<P: Provider>(name: &str, provider: P, debug: bool) -> Result<(), ServeError> {
+    let core_id = getppid();
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Io)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Io)?;
     let listening = if debug {
@@ -126,8 +137,11 @@ async fn run<P: Provider>(name: &str, provider: P, debug: bool) -> Result<(), Se
     let line = if debug { listening.reattach_line(name) } else { listening.handshake_line() };
     let mut out = io::stdout();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(ServeError::Io)?;
-    let end = listening.end.clone();
+    let (end, server) = (listening.end.clone(), Arc::clone(&listening.server));
     tokio::spawn(async move {
+        if !debug {
+            tokio::spawn(end_with_core(core_id, server, end.clone()));
+        }
         loop {
             tokio::select! {
                 // The terminal sends it to the whole group; the core says itself when to stop.
@@ -138,6 +152,21 @@ async fn run<P: Provider>(name: &str, provider: P, debug: bool) -> Result<(), Se
         end.cancel();
     });
     listening.run().await
+}
+
+/// Ends the process when the core that started it is gone without a word: killed, it says no `Shutdown`. Requests under
+/// way are told to stop first.
+async fn end_with_core<P: Provider>(core_id: Option<Pid>, server: Arc<Server<P>>, end: CancellationToken) {
+    let mut ticks = tokio::time::interval(CORE_CHECK);
+    // An orphan is given another parent, whoever that is.
+    while getppid() == core_id {
+        ticks.tick().await;
+    }
+    tracing::warn!("the core is gone");
+    if tokio::time::timeout(ORPHAN_GRACE, server.wind_up()).await.is_err() {
+        tracing::warn!("requests are left unfinished");
+    }
+    end.cancel();
 }
 
 /// A provider behind its private socket, whose directory goes with it.
@@ -207,7 +236,16 @@ impl<P: Provider> Listening<P> {
         let acceptor = self.tls.map(|tls| tls.acceptor);
         let listener = self.listener;
         let accept = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let stream = match listener.accept().await {
+                    Ok((stream, _)) => stream,
+                    // Such as no descriptor left: for now, not for good.
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                };
                 let (accepted, acceptor) = (accepted.clone(), acceptor.clone());
                 tokio::spawn(async move {
                     let connection = match acceptor {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::path::Path;
@@ -35,6 +36,8 @@ pub(super) struct Server<P: Provider> {
     catalog: OnceLock<Catalog<P::Session>>,
     session: RwLock<Option<Arc<P::Session>>>,
     stop: Mutex<CancellationToken>,
+    /// The requests under way.
+    pub(super) calls: TaskTracker,
     /// Whether the process outlives the walk that stops it.
     reattached: bool,
 }
@@ -42,7 +45,7 @@ pub(super) struct Server<P: Provider> {
 impl<P: Provider> Server<P> {
     pub(super) fn new(provider: P, reattached: bool) -> Server<P> {
         let (catalog, session, stop) = (OnceLock::new(), RwLock::default(), Mutex::default());
-        Server { provider, catalog, session, stop, reattached }
+        Server { provider, catalog, session, stop, calls: TaskTracker::new(), reattached }
     }
 
     /// Every schema; made on first demand, so that starting costs nothing.
@@ -59,6 +62,13 @@ impl<P: Provider> Server<P> {
     /// Cancels what waits; lasts, in a process that serves several walks, until the next configuration.
     pub(super) fn stop(&self) {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    }
+
+    /// [`Self::stop`], and waits until the requests under way are answered.
+    pub(super) async fn wind_up(&self) {
+        self.stop();
+        self.calls.close();
+        self.calls.wait().await;
     }
 
     fn call(&self) -> Call {

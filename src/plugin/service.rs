@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
@@ -18,7 +19,7 @@ use super::wire::tfplugin6 as wire;
 pub(super) struct Service<P: Provider>(pub(super) Arc<Server<P>>);
 
 /// Runs one request to its end, even if the caller hangs up.
-async fn answer<T, F>(rpc: &'static str, type_name: &str, work: F) -> Result<T, Diagnostics>
+async fn answer<T, F>(calls: &TaskTracker, rpc: &'static str, type_name: &str, work: F) -> Result<T, Diagnostics>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Diagnostics>> + Send + 'static,
@@ -32,7 +33,7 @@ where
         tracing::trace!(tf_req_duration_ms = %duration_ms, "request served");
         result
     };
-    match tokio::spawn(timed.instrument(span)).await {
+    match calls.spawn(timed.instrument(span)).await {
         Ok(result) => result,
         Err(lost) => {
             let reason = match lost.try_into_panic() {
@@ -61,8 +62,8 @@ macro_rules! methods {
                 request: Request<wire::$method::Request>,
             ) -> Result<Response<wire::$method::Response>, Status> {
                 let ($server, $request) = (Arc::clone(&self.0), request.into_inner());
-                let type_name: String = $type_name;
-                let answered = answer($rpc, &type_name, async move { $work }).await;
+                let (type_name, calls): (String, _) = ($type_name, self.0.calls.clone());
+                let answered = answer(&calls, $rpc, &type_name, async move { $work }).await;
                 Ok(Response::new(answered.unwrap_or_else(|diagnostics| wire::$method::Response {
                     diagnostics: diagnostics.into(),
                     ..Default::default()

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::keys::{self, Own};
-use crate::plugin::{Attribute, Value};
+use crate::plugin::{Attribute, Problem, Value};
 
 /// Member, key, and the key's older name, which Incus (6.0 to 7.3) still reads where the key is not set.
 const MEMBERS: [(&str, &str, &str); 3] = [
@@ -57,7 +57,7 @@ pub fn read(config: &BTreeMap<String, String>, prior: &Value) -> Value {
 /// `cloud_init`; `what` says when a change is seen.
 #[must_use]
 pub fn attribute(what: &str) -> Attribute {
-    let member = |name: &str, what: &str| Attribute::string(name).optional().sensitive().describe(what);
+    let member = |name: &str, what: &str| Attribute::string(name).optional().sensitive().check(filled).describe(what);
     Attribute::single(
         "cloud_init",
         vec![
@@ -68,6 +68,14 @@ pub fn attribute(what: &str) -> Attribute {
     )
     .optional()
     .describe(what)
+}
+
+/// Incus drops a key with the empty value: every plan would show it again.
+fn filled(value: &Value) -> Result<(), Problem> {
+    match value.as_str() {
+        Some("") => Err(Problem::new("Nothing for cloud-init", "This is empty. Remove it, or write `null`.")),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +93,11 @@ mod tests {
         assert_eq!(value.get("user_data").as_str(), Some("#cloud-config"));
         value.decode::<CloudInit>().unwrap().write(&mut found);
         assert_eq!(found, config(&[("cloud-init.user-data", "#cloud-config"), ("user.mine", "1")]));
+    }
+
+    #[test]
+    fn an_empty_text_is_refused() {
+        assert!(filled(&"".into()).is_err() && filled(&"#cloud-config".into()).is_ok() && filled(&Value::Null).is_ok());
     }
 
     #[test]

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use crate::plugin::{Problem, Value};
 
-/// Reads a duration: numbers with a unit (`ns`, `us`, `ms`, `s`, `m`, `h`), or a bare `0`. Never negative.
+/// Ten years: what is longer is a slip, and the clock of the kernel may not hold it.
+const LONGEST: Duration = Duration::from_secs(87_600 * 3600);
+
+/// Reads a duration: numbers with a unit (`ns`, `us`, `ms`, `s`, `m`, `h`), or a bare `0`. Never negative, and at most
+/// ten years.
 ///
 /// # Errors
 ///
@@ -43,6 +47,12 @@ pub fn parse(text: &str) -> Result<Duration, Problem> {
         total_s += number * unit_s;
         rest = &rest[letters..];
     }
+    if total_s > LONGEST.as_secs_f64() {
+        return Err(Problem::new(
+            "Duration too long",
+            format!("\"{text}\" is more than ten years. Write at most \"87600h\"."),
+        ));
+    }
     Duration::try_from_secs_f64(total_s).map_err(|_| problem())
 }
 
@@ -75,11 +85,12 @@ mod tests {
         assert_eq!(seconds("250ms"), 0.25);
         assert_eq!(seconds("0"), 0.0);
         assert_eq!(seconds("0s"), 0.0);
+        assert_eq!(seconds("87600h"), 315_360_000.0);
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for bad in ["", "90", "s", "-1s", "1 s", "1d", "9e400s", "1..2s", "99999999999999999999h"] {
+        for bad in ["", "90", "s", "-1s", "1 s", "1d", "9e400s", "1..2s", "99999999999999999999h", "87601h"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

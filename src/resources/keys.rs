@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
+
 use super::marks;
 use crate::plugin::{Diagnostics, Path, Value};
 
@@ -42,8 +44,8 @@ pub fn refused(map: &Value, path: &Path, own: &[Own], problems: &mut Diagnostics
                     "`{key}` is written by Incus or by this provider. Remove it; for keys of your own use `user.`."
                 ),
             );
-        } else if map.get(key).is_null() {
-            problems.error(at, "Key without a value", format!("`{key}` is null. Remove it, or write \"\"."));
+        } else {
+            valued(key, map.get(key), at, problems);
         }
     }
 }
@@ -70,15 +72,35 @@ pub fn devices_like_prior(prior: &Value, devices: BTreeMap<String, BTreeMap<Stri
     }
 }
 
-/// Refuses devices without a `type`: Incus' own message does not name the device.
-pub fn untyped_devices(devices: &Value, problems: &mut Diagnostics) {
+/// Refuses null and `""`: Incus (6.0 to 7.3) drops a key with the empty value, so every plan would show it again.
+pub fn valued(key: &str, value: &Value, at: Path, problems: &mut Diagnostics) {
+    let what = match value {
+        Value::Null => "null",
+        Value::String(text) if text.is_empty() => "empty, and Incus keeps no key without a value",
+        _ => return,
+    };
+    problems.error(at, "Key without a value", format!("`{key}` is {what}. Remove the key."));
+}
+
+/// [`valued`] for every key of the device at `at`.
+pub fn valued_device(device: &Value, at: &Path, problems: &mut Diagnostics) {
+    for (key, value) in device.as_map().into_iter().flatten() {
+        valued(key, value, at.clone().key(key.as_str()), problems);
+    }
+}
+
+/// Refuses devices without a `type`, whom Incus' own message does not name, and their keys without a value.
+pub fn devices(devices: &Value, problems: &mut Diagnostics) {
     for (name, device) in devices.as_map().into_iter().flatten() {
+        let at = Path::from("devices").key(name.as_str());
         if device.is_known() && device.get("type").is_null() {
             problems.error(
-                Path::from("devices").key(name.as_str()),
+                at,
                 "Device without a type",
                 format!("`{name}` needs a `type`, such as \"disk\", \"nic\" or \"proxy\"."),
             );
+        } else {
+            valued_device(device, &at, problems);
         }
     }
 }
@@ -87,6 +109,7 @@ pub fn untyped_devices(devices: &Value, problems: &mut Diagnostics) {
 #[must_use]
 pub fn short_user(path: &str) -> String {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let parts: Vec<_> = path.trim_start_matches("/1.0/").split('/').collect();
     let text = match parts.as_slice() {
         ["storage-pools", pool, "volumes", kind, name] => format!("{kind} volume {name} in pool {pool}"),
@@ -95,8 +118,8 @@ pub fn short_user(path: &str) -> String {
         _ => path.to_owned(),
     };
     match query.strip_prefix("project=") {
-        Some(project) if !project.is_empty() => format!("{text} (project {project})"),
-        _ => text,
+        Some(project) if !project.is_empty() => decoded(&format!("{text} (project {project})")),
+        _ => decoded(&text),
     }
 }
 
@@ -170,6 +193,22 @@ mod tests {
         let all: Vec<_> = problems.iter().collect();
         assert_eq!(all.len(), 1);
         assert!(all[0].detail.contains("boot_autostart"));
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_refused_wherever_it_stands() {
+        let of = |value: Value| Value::Map([("user.e".to_owned(), value)].into());
+        for (value, refusals) in [(Value::Null, 1), ("".into(), 1), (" ".into(), 0), (Value::Unknown, 0)] {
+            let mut problems = Diagnostics::default();
+            refused(&of(value.clone()), &Path::from("network_config"), OWN, &mut problems);
+            assert_eq!(problems.iter().count(), refusals, "{value:?}");
+            let mut problems = Diagnostics::default();
+            let device = [("type".to_owned(), "nic".into()), ("mtu".to_owned(), value)].into();
+            devices(&Value::Map([("eth0".to_owned(), Value::Map(device))].into()), &mut problems);
+            assert_eq!(problems.iter().count(), refusals);
+            assert!(problems.iter().all(|told| told.detail.ends_with("Remove the key.")
+                && told.path == Path::from("devices").key("eth0").key("mtu")));
+        }
     }
 
     #[test]

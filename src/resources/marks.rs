@@ -12,6 +12,10 @@ pub const FINGERPRINT: &str = "user.anklume.fingerprint";
 /// Key of the incarnation: random, written anew when an object is adopted.
 pub const INCARNATION: &str = "user.anklume.incarnation";
 const PREFIX: &str = "user.anklume.";
+/// Private state: the incarnation that was written, empty where an object without one was imported.
+const KEPT: &str = "incarnation";
+/// Private state: the incarnations, separated by commas, that stood where one was to be written and may stand still.
+const BEFORE: &str = "incarnation_before";
 const PATIENCE: [&str; 2] = ["timeouts", "wait"];
 const FORMAT_VERSION: &str = "1";
 
@@ -31,10 +35,12 @@ impl Marks {
         Self { fingerprint, incarnation: incarnation() }
     }
 
-    /// Writes both into the configuration of an object.
+    /// Writes both into the configuration of an object; no incarnation where that is empty.
     pub fn write(&self, config: &mut BTreeMap<String, String>) {
         config.insert(FINGERPRINT.to_owned(), self.fingerprint.clone());
-        config.insert(INCARNATION.to_owned(), self.incarnation.clone());
+        if !self.incarnation.is_empty() {
+            config.insert(INCARNATION.to_owned(), self.incarnation.clone());
+        }
     }
 }
 
@@ -91,11 +97,39 @@ pub fn recognise(config: &BTreeMap<String, String>, fingerprint: &str) -> Found 
     if config.get(FINGERPRINT).is_some_and(|found| found == fingerprint) { Found::Ours } else { Found::Foreign }
 }
 
-/// Whether the object is the one that `private` was kept for: a replacement that adopted it wrote another incarnation.
+/// The incarnation that an object carries; empty without one.
+#[must_use]
+pub fn carried(config: &BTreeMap<String, String>) -> &str {
+    config.get(INCARNATION).map_or("", String::as_str)
+}
+
+/// Keeps the incarnation that is written, or that an imported object carries.
+pub fn keep(private: &mut Private, incarnation: &str) {
+    private.set(KEPT, incarnation);
+}
+
+/// The incarnation that [`keep`] was given; empty without one.
+#[must_use]
+pub fn kept(private: &Private) -> &str {
+    private.get(KEPT).unwrap_or_default()
+}
+
+/// Keeps what an object carried before an adoption whose outcome is not clear: either incarnation may stand now, and
+/// both are ours.
+pub fn keep_before<'c>(private: &mut Private, found: impl IntoIterator<Item = &'c BTreeMap<String, String>>) {
+    let found: Vec<_> = found.into_iter().map(carried).collect();
+    if found.is_empty() { private.remove(BEFORE) } else { private.set(BEFORE, found.join(",")) }
+}
+
+/// Whether the object is the one that `private` was kept for. A replacement that adopted it wrote another incarnation,
+/// and what others made under its name carries none.
+///
+/// Without anything kept it is: so core destroys a tainted object before it makes another, and nothing was adopted then.
 #[must_use]
 pub fn same_incarnation(config: &BTreeMap<String, String>, private: &Private) -> bool {
-    let kept = private.get("incarnation").unwrap_or_default();
-    kept.is_empty() || config.get(INCARNATION).is_some_and(|found| found == kept)
+    let found = carried(config);
+    private.get(KEPT).is_none_or(|kept| found == kept)
+        || private.get(BEFORE).is_some_and(|before| before.split(',').any(|one| one == found))
 }
 
 /// Keys that never reach the user's `config`: the server's own and our marks.
@@ -173,6 +207,44 @@ mod tests {
     fn the_format_of_a_fingerprint_does_not_change_unnoticed() {
         let value = config(&[("name", "pro".into()), ("subnet_id", 4_i64.into()), ("nat", true.into())]);
         assert_eq!(of(&value).len(), 64);
+    }
+
+    fn carrying(incarnation: &str) -> BTreeMap<String, String> {
+        let mut config = BTreeMap::new();
+        Marks { fingerprint: "f".into(), incarnation: incarnation.into() }.write(&mut config);
+        config
+    }
+
+    #[test]
+    fn an_object_of_another_incarnation_or_of_none_is_another_object() {
+        let mut private = Private::default();
+        assert!(same_incarnation(&carrying("a"), &private), "a tainted one that goes before another is made");
+        keep(&mut private, "a");
+        assert!(same_incarnation(&carrying("a"), &private));
+        assert!(!same_incarnation(&carrying("b"), &private));
+        assert!(!same_incarnation(&BTreeMap::new(), &private));
+    }
+
+    #[test]
+    fn an_import_without_a_mark_is_another_object_once_somebody_has_marked_it() {
+        let mut private = Private::default();
+        keep(&mut private, "");
+        assert!(same_incarnation(&carrying(""), &private));
+        assert!(!same_incarnation(&carrying("a"), &private));
+    }
+
+    #[test]
+    fn after_an_adoption_that_failed_only_the_incarnations_that_may_stand_are_ours() {
+        let mut private = Private::default();
+        keep(&mut private, "b");
+        keep_before(&mut private, [&carrying("a"), &carrying("z")]);
+        for ours in ["a", "b", "z"] {
+            assert!(same_incarnation(&carrying(ours), &private), "{ours}");
+        }
+        assert!(!same_incarnation(&carrying("c"), &private));
+        assert!(!same_incarnation(&BTreeMap::new(), &private));
+        keep_before(&mut private, []);
+        assert!(!same_incarnation(&carrying("a"), &private));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod instance;
 mod keys;
 mod marks;
 mod name;
+mod pool;
 mod profile;
 mod provider;
 mod refusal;
@@ -16,5 +17,6 @@ mod session;
 mod similar;
 mod size;
 mod timeouts;
+mod volume;
 
 pub use provider::Anklume;

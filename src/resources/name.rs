@@ -90,6 +90,32 @@ pub fn profile(value: &Value) -> Result<(), Problem> {
     Ok(())
 }
 
+/// A custom volume: 1 to 63 of `[a-zA-Z0-9-_.]`, a letter or digit first. Names that begin with `anklume-` are taken by
+/// uploads under way.
+///
+/// # Errors
+///
+/// What is wrong and what to write instead.
+pub fn volume(value: &Value) -> Result<(), Problem> {
+    let Some(name) = value.as_str() else { return Ok(()) };
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.len() > 63 || !name.chars().all(legal) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(Problem::new(
+            "Invalid volume name",
+            format!(
+                "\"{name}\" is not a volume name. Use 1 to 63 letters, digits, `-`, `_` and `.`, a letter or digit first."
+            ),
+        ));
+    }
+    if name.starts_with("anklume-") {
+        return Err(Problem::new(
+            "Reserved volume name",
+            format!("Names that begin with `anklume-` are taken by uploads under way. Rename \"{name}\"."),
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +147,15 @@ mod tests {
         assert!(problem.detail.contains("anklume_domain"));
         assert!(profile(&Value::from("vm-resources")).is_ok());
         assert!(profile(&Value::from("a/b")).is_err());
+    }
+
+    #[test]
+    fn a_volume_has_no_slash_and_no_name_of_an_upload() {
+        let ok = |name: &str| volume(&Value::from(name)).is_ok();
+        assert!(ok("data") && ok("a_b.c-1"));
+        for bad in ["", "a/b", "-a", ".a", "a b", "anklume-0123", &"x".repeat(64)] {
+            assert!(!ok(bad), "{bad}");
+        }
     }
 
     #[test]

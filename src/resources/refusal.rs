@@ -36,6 +36,11 @@ pub fn unresolved(error: &remote::Error) -> Diagnostic {
         remote::Error::ImageServer { .. } => {
             ("remote", "It serves images only. Name a remote that is an Incus server.".to_owned())
         }
+        remote::Error::Restricted { .. } => (
+            "address",
+            "It belongs to one project, and each domain is a project of its own. Add this user to the group `incus-admin`, or set `address` to a server that allows it."
+                .to_owned(),
+        ),
         remote::Error::BadAddress { .. } => {
             ("address", "Write it as \"unix:///path/to/unix.socket\" or \"https://host:8443\".".to_owned())
         }
@@ -146,7 +151,7 @@ fn advice(error: &Error) -> (Path, String) {
             ),
             Refusal::Protected => at("delete_protection", "Set `delete_protection = false` and apply, then destroy."),
             Refusal::ProjectNotEmpty => {
-                root("The domain still holds something. Remove it first, or set `force_destroy = true` and apply.")
+                root("The domain still holds something, which may have come meanwhile. Destroy again: the refusal then names it.")
             }
             Refusal::UnknownNetworkKey(key) => (
                 Path::from("network_config").key(key.as_str()),
@@ -162,6 +167,9 @@ fn advice(error: &Error) -> (Path, String) {
             Refusal::SavedButInstancesFailed => root(
                 "The profile is changed, but instances that use it could not follow and have what they had. Mend what is named below, then change the profile again.",
             ),
+            Refusal::CannotShrink => {
+                at("size", "Incus does not make this volume smaller. Set the old size, or a larger one.")
+            }
             Refusal::InUse => root("Something still uses it. Remove the users first."),
             Refusal::VmKeyNotLive(key) => (
                 Path::from("config").key(key.as_str()),
@@ -241,6 +249,19 @@ pub fn taken(noun: &str, name: &str, kind: &str, import_id: &str) -> Diagnostic 
             "{} {noun} \"{name}\" exists already and was not made by this configuration. It was left alone. Choose another name, or adopt it:\n\n\
              \u{20}   import {{\n        to = {kind}.<name>\n        id = \"{import_id}\"\n    }}",
             if noun.starts_with('i') { "An" } else { "A" }
+        ),
+    )
+}
+
+/// The error for an update that meets another object under the name of its own.
+#[must_use]
+pub fn stranger(noun: &str, name: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("name"),
+        format!("Unable to update {noun}: it is another one"),
+        format!(
+            "What has the name \"{name}\" now was not made by this resource, whose {noun} is gone. It was left alone. Take it away \
+             or rename it, and plan again; to keep it, take this resource out of the state and import it."
         ),
     )
 }

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use super::domain::Addressing;
 use super::refusal;
 use crate::incus::{Client, Wait, remote};
-use crate::plugin::{Action, Diagnostics, Path, Plan, Problem, Value};
+use crate::plugin::{Action, Diagnostics, Failure, Path, Plan, Problem, Stored, Value};
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,8 @@ pub struct Options {
     pub delete_protection: Preset<bool>,
     /// Image servers by name.
     pub images: BTreeMap<String, ImageServer>,
+    /// Whether there may be more of them, known only after an apply.
+    pub images_unknown: bool,
 }
 
 /// One configured provider. Connects at the first call that needs it.
@@ -217,6 +219,12 @@ impl Session {
             })
     }
 
+    /// What is wrong with an image reference, as far as that can be told when planning.
+    #[must_use]
+    pub fn image_problem(&self, reference: &str) -> Option<Problem> {
+        if self.options.images_unknown { None } else { self.image_source(reference).err() }
+    }
+
     /// Refuses the second plan of one kind and id since ConfigureProvider. Destroys do not count, nor does the second
     /// plan of a replacement, which has a null prior and private state.
     pub fn plan_once(&self, kind: &str, id: &str, plan: &mut Plan<'_>) {
@@ -244,6 +252,13 @@ impl Session {
         let mut diagnostics = Diagnostics::default();
         diagnostics.error(Path::from("name"), "Name used twice", twice(kind, id));
         Err(diagnostics)
+    }
+
+    /// Hears the outcome of a create; one that left nothing is forgotten, so that it can be tried again.
+    pub fn made(&self, kind: &str, id: &str, result: &Result<Stored, Failure>) {
+        if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
+            self.forget(kind, id);
+        }
     }
 
     /// Forgets a create: its object is gone, or was never made.

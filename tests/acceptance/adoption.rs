@@ -1,11 +1,13 @@
 //! What others made with the `incus` command, taken over by `import` blocks.
 
 use crate::Case;
-use crate::cli::Workspace;
+use crate::cli::{APPLY, Workspace};
 
 pub(crate) const CASES: &[Case] = &[
     ("what_stands_as_a_compartment_is_taken_over_without_a_change", as_it_stands),
     ("what_stands_elsewhere_is_shown_and_brought_over", elsewhere),
+    ("what_others_made_under_a_name_of_ours_is_left_alone", strangers),
+    ("a_change_of_an_image_that_is_not_known_is_told_to_have_no_effect", image),
 ];
 
 /// A project, its bridge at `address`, a profile and an instance, as a person makes them.
@@ -78,6 +80,111 @@ fn as_it_stands(run: &Workspace) {
     run.apply();
     run.plan_is_empty();
     run.destroy();
+}
+
+fn image(run: &Workspace) {
+    let (name, id) = (run.domain("aimage"), run.subnet_id(234));
+    let range = format!("ipv4.dhcp.ranges=10.120.{id}.100-10.120.{id}.199");
+    make(run, &name, &format!("10.120.{id}.254"), &[&range]);
+    let written = configuration(&name, &format!("10.120.{id}.0/24"));
+    run.configure(&written);
+    run.apply();
+    let fingerprint = run.attributes("anklume_instance.it")["image"].as_str().unwrap().to_owned();
+    let told = |image: &str| {
+        run.configure(&written.replace("\"busybox\"", &format!("\"{image}\"")));
+        assert_eq!(run.plan(), []);
+        run.succeed(&["plan", "-input=false", "-no-color"]).text.contains("The image stays as it is")
+    };
+    assert!(told("another"));
+    assert!(!told(&fingerprint));
+    run.destroy();
+}
+
+/// Each object of the state is deleted, and made again under its name by a person.
+fn strangers(run: &Workspace) {
+    let (name, incus) = (run.domain("strange"), run.incus());
+    let bridge = format!("net-{name}");
+    let project: &[&str] = &["--project", &name];
+    let configured = |description: &str| {
+        format!(
+            r#"resource "anklume_domain" "it" {{
+  name         = "{name}"
+  description  = "{description}"
+  storage_pool = "default"
+}}
+
+resource "anklume_profile" "it" {{
+  name        = "small"
+  description = "{description}"
+  domain      = anklume_domain.it.name
+}}
+
+resource "anklume_instance" "it" {{
+  name              = "web"
+  description       = "{description}"
+  domain            = anklume_domain.it.name
+  image             = "busybox"
+  running           = false
+  delete_protection = false
+}}
+"#
+        )
+    };
+    let domain_only = |description: &str| {
+        let all = configured(description);
+        all.split("\nresource \"anklume_profile\"").next().unwrap().to_owned()
+    };
+    let created = |addresses: &[&str]| {
+        let expected: Vec<_> = addresses.iter().map(|address| ((*address).to_owned(), "create".to_owned())).collect();
+        assert_eq!(run.plan(), expected);
+    };
+    let refused_update = |of: &str| {
+        let refused = run.fail(&[APPLY, &["-refresh=false"]].concat());
+        assert!(refused.contains(&format!("Unable to update {of}: it is another one")), "{refused}");
+    };
+
+    run.configure(&configured("ours"));
+    run.apply();
+    incus.run(&[&["delete", "web"], project].concat());
+    incus.run(&[&["init", "busybox", "web", "-c", "user.whose=theirs", "-q"], project].concat());
+    incus.run(&[&["profile", "delete", "small"], project].concat());
+    incus.run(&[&["profile", "create", "small", "-q"], project].concat());
+    incus.run(&[&["profile", "set", "small", "user.whose=theirs"], project].concat());
+    let theirs = || {
+        let all = [incus.instance(&name, "web").unwrap(), incus.profile(&name, "small").unwrap()];
+        assert!(all.iter().all(|one| one["config"]["user.whose"] == "theirs" && one["description"] == ""), "{all:?}");
+    };
+    run.configure(&configured("new"));
+    let refused = run.fail(&[APPLY, &["-refresh=false"]].concat());
+    assert!(refused.contains("Unable to update instance: it is another one"), "{refused}");
+    assert!(refused.contains("Unable to update profile: it is another one"), "{refused}");
+    theirs();
+    created(&["anklume_instance.it", "anklume_profile.it"]);
+    let refused = run.apply_fails();
+    assert!(refused.contains("the name is taken") && refused.contains(&format!("id = \"{name}/web\"")), "{refused}");
+    theirs();
+    run.configure(&domain_only("new"));
+    run.apply();
+    run.plan_is_empty();
+    theirs();
+
+    incus.run(&[&["delete", "web"], project].concat());
+    incus.run(&[&["profile", "delete", "small"], project].concat());
+    incus.run(&["project", "delete", &name]);
+    incus.run(&["network", "delete", &bridge]);
+    incus.run(&["project", "create", &name, "-q"]);
+    incus.run(&["network", "create", &bridge, "-q"]);
+    let theirs = || [incus.project(&name).unwrap(), incus.network(&bridge).unwrap()];
+    let before = theirs();
+    run.configure(&domain_only("newer"));
+    refused_update("project");
+    created(&["anklume_domain.it"]);
+    let refused = run.apply_fails();
+    assert!(refused.contains("the name is taken") && refused.contains(&format!("id = \"{name}\"")), "{refused}");
+    run.destroy();
+    assert_eq!(theirs(), before);
+    incus.run(&["project", "delete", &name]);
+    incus.run(&["network", "delete", &bridge]);
 }
 
 fn elsewhere(run: &Workspace) {

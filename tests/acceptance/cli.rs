@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use serde_json::Value;
 
@@ -186,6 +186,15 @@ impl Workspace {
     /// Applies, sends `signal` to the client's process group (as a terminal does) once `ready`, and returns how long the
     /// client took to end after it, with its output.
     pub(crate) fn interrupted_apply(&self, signal: Signal, ready: impl Fn() -> bool) -> (Duration, String) {
+        self.apply_until(ready, |client| kill_process_group(client, signal).unwrap())
+    }
+
+    /// Applies, and kills the client alone once `ready`: the provider hears nothing of it.
+    pub(crate) fn killed_apply(&self, ready: impl Fn() -> bool) {
+        self.apply_until(ready, |client| kill_process(client, Signal::KILL).unwrap());
+    }
+
+    fn apply_until(&self, ready: impl Fn() -> bool, end: impl Fn(Pid)) -> (Duration, String) {
         let log = self.dir.join("interrupted.log");
         let output = fs::File::create(&log).unwrap();
         let mut child = self
@@ -204,11 +213,18 @@ impl Workspace {
             std::thread::sleep(Duration::from_millis(50));
         }
         let sent = Instant::now();
-        kill_process_group(Pid::from_child(&child), signal).unwrap();
+        end(Pid::from_child(&child));
         child.wait().unwrap();
         let text = fs::read_to_string(&log).unwrap();
         *self.log.borrow_mut() += &format!("$ {} apply, interrupted\n{text}\n", self.client.name);
         (sent.elapsed(), text)
+    }
+
+    /// The processes that run in this directory.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let here = |entry: &fs::DirEntry| fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == self.dir);
+        let entries = fs::read_dir("/proc").unwrap().flatten().filter(here);
+        entries.map(|entry| entry.file_name().display().to_string()).collect()
     }
 
     /// Runs the client; any exit code is an answer.

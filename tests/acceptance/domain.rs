@@ -12,6 +12,9 @@ pub(crate) const CASES: &[Case] = &[
     ("a_domain_that_holds_something_is_not_destroyed", holds_something),
     ("force_destroy_takes_what_the_domain_holds", force_destroy),
     ("a_bridge_that_others_use_is_left_alone_even_by_force", strangers),
+    ("force_destroy_takes_what_a_path_has_to_encode", odd_names),
+    ("a_bridge_is_destroyed_though_another_project_has_taken_the_name", foreign_project),
+    ("what_the_bridge_has_twice_or_auto_has_chosen_is_shown_when_it_changes", hidden_drift),
     ("timeouts_survive_an_import", timeouts),
     ("another_name_makes_another_domain", renamed),
     ("a_project_that_is_no_compartment_is_not_imported", no_compartment),
@@ -172,6 +175,53 @@ fn force_destroy(run: &Workspace) {
     assert!(incus.project(&name).is_none());
 }
 
+fn odd_names(run: &Workspace) {
+    let (name, incus) = (run.domain("odd"), run.incus());
+    run.configure(&domain(&name, "  force_destroy = true"));
+    run.apply();
+    incus.run(&["init", "busybox", "own", "--project", &name, "-q"]);
+    incus.run(&["profile", "create", "odd name", "--project", &name, "-q"]);
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+}
+
+fn foreign_project(run: &Workspace) {
+    let (name, incus) = (run.domain("swap"), run.incus());
+    let bridge = format!("net-{name}");
+    run.configure(&domain(&name, ""));
+    run.apply();
+    incus.run(&["project", "delete", &name, "-q"]);
+    incus.run(&["project", "create", &name, "-q"]);
+    run.succeed(&["destroy", "-refresh=false", "-auto-approve", "-input=false", "-no-color"]);
+    assert!(incus.network(&bridge).is_none(), "the bridge is ours");
+    assert!(incus.project(&name).is_some(), "the project is not");
+    incus.run(&["project", "delete", &name, "-q"]);
+}
+
+fn hidden_drift(run: &Workspace) {
+    let (name, incus) = (run.domain("twice"), run.incus());
+    let bridge = format!("net-{name}");
+    run.configure(&domain(&name, "  description = \"kept\"\n  ipv6 = \"auto\""));
+    run.apply();
+    run.plan_is_empty();
+    let before = incus.network(&bridge).unwrap();
+    assert!(before["config"]["ipv6.address"].as_str().unwrap().starts_with("fd42:"));
+    let meddle: [&[&str]; 3] = [
+        &["network", "set", &bridge, "ipv6.nat=false"],
+        &["network", "set", &bridge, "description=meddled", "--property"],
+        &["network", "set", &bridge, &format!("ipv6.address=fd66:{:x}::1/64", run.subnet_id(1))],
+    ];
+    for arguments in meddle {
+        incus.run(arguments);
+        run.plan_updates(&[ADDRESS]);
+        run.apply();
+        run.plan_is_empty();
+        let now = incus.network(&bridge).unwrap();
+        assert_eq!((&now["config"], &now["description"]), (&before["config"], &before["description"]));
+    }
+    run.destroy();
+}
+
 fn strangers(run: &Workspace) {
     let (name, other, incus) = (run.domain("users"), run.domain("guest"), run.incus());
     let bridge = format!("net-{name}");
@@ -249,6 +299,8 @@ fn bad_input(run: &Workspace) {
         ("name = \"default\"", "Incus"),
         ("name = \"ok\"\n  trust_level = \"secret\"", "semi-trusted"),
         ("name = \"ok\"\n  subnet_id = 255", "254"),
+        ("name = \"ok\"\n  network_config = { \"user.e\" = \"\" }", "Remove the key"),
+        ("name = \"ok\"\n  timeouts = { create = \"9999999h\" }", "ten years"),
     ] {
         run.configure(&format!("resource \"anklume_domain\" \"it\" {{\n  {bad}\n}}\n"));
         let refused = run.plan_fails();

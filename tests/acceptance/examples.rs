@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     ("the_example_of_a_domain_is_applied_and_imported", |run| example(run, "anklume_domain")),
     ("the_example_of_a_profile_is_applied_and_imported", |run| example(run, "anklume_profile")),
     ("the_example_of_an_instance_is_applied_and_imported", |run| example(run, "anklume_instance")),
+    ("the_example_of_a_volume_is_applied_and_imported", |run| example(run, "anklume_volume")),
     ("every_resource_has_an_example_here", every),
     ("the_example_of_the_provider_block_is_valid", provider),
 ];

@@ -22,7 +22,23 @@ impl<'a> Incus<'a> {
         self.try_run(arguments).unwrap_or_else(|error| panic!("incus {}: {error}", arguments.join(" ")))
     }
 
+    /// Runs `incus`; whether that went well.
+    pub(crate) fn succeeds(&self, arguments: &[&str]) -> bool {
+        self.try_run(arguments).is_ok()
+    }
+
+    /// Incus walks all links of the host when a bridge changes, and trips over one that another test takes away (6.0.4).
     fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
+        let tripped = |result: &Result<String, String>| {
+            result.as_ref().is_err_and(|error| error.contains("Failed to delete bridge children interfaces"))
+        };
+        (0..4)
+            .map(|_| self.run_once(arguments))
+            .find(|result| !tripped(result))
+            .unwrap_or_else(|| self.run_once(arguments))
+    }
+
+    fn run_once(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.lab.command("incus").args(arguments).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
@@ -74,5 +90,9 @@ impl<'a> Incus<'a> {
 
     pub(crate) fn network(&self, name: &str) -> Option<Value> {
         self.find(&format!("/1.0/networks/{name}"))
+    }
+
+    pub(crate) fn volume(&self, project: &str, pool: &str, name: &str) -> Option<Value> {
+        self.find(&format!("/1.0/storage-pools/{pool}/volumes/custom/{name}?project={project}"))
     }
 }

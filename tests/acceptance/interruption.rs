@@ -1,8 +1,9 @@
 //! An interrupted apply converges: whatever dies, whenever, the next apply gets there.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Case;
 use crate::cli::Workspace;
@@ -11,6 +12,8 @@ pub(crate) const CASES: &[Case] = &[
     ("an_interrupted_create_ends_in_seconds_and_the_next_apply_works", interrupted),
     ("an_interrupted_create_can_be_destroyed", destroyed),
     ("a_killed_create_is_continued", killed),
+    ("a_create_that_nobody_can_look_at_any_more_is_in_the_state", unseen),
+    ("a_provider_whose_client_was_killed_ends_and_leaves_no_socket", orphaned),
     ("what_the_state_forgot_is_continued_with_a_warning", forgotten),
 ];
 
@@ -71,6 +74,38 @@ fn destroyed(run: &Workspace) {
     assert!(incus.project(&name).is_none());
 }
 
+/// The daemon answers nothing from the interrupt on.
+fn unseen(here: &Workspace) {
+    let run = here.elsewhere("unseen", &[]);
+    let (name, incus) = (run.domain("cunseen"), run.incus());
+    run.configure(&waiting(&name, "10m"));
+    let log = format!("--logfile={}", run.lab().join("incusd.log").display());
+    let is_daemon = |line: Vec<u8>| line.split(|byte| *byte == 0).any(|word| word == log.as_bytes());
+    let daemon = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(is_daemon))
+        .and_then(Pid::from_raw)
+        .unwrap();
+    let ready = || {
+        let runs = incus.instance(&name, "box").is_some_and(|found| found["status"] == "Running");
+        if runs {
+            kill_process(daemon, Signal::STOP).unwrap();
+        }
+        runs
+    };
+    let (took, text) = run.interrupted_apply(Signal::INT, ready);
+    kill_process(daemon, Signal::CONT).unwrap();
+    assert!(took < Duration::from_secs(20), "the client took {took:?} to end\n{text}");
+    assert!(run.succeed(&["state", "list"]).text.contains(ADDRESS), "{text}");
+    assert!(incus.instance(&name, "box").is_some());
+    run.configure(&quick(&name));
+    incus.run(&["config", "unset", "box", "security.protection.delete", "--project", &name]);
+    run.apply();
+    run.plan_is_empty();
+    run.destroy();
+}
+
 fn killed(run: &Workspace) {
     let (name, incus) = (run.domain("ckill"), run.incus());
     interrupt(run, &name, "4s", Signal::KILL);
@@ -82,6 +117,29 @@ fn killed(run: &Workspace) {
     run.apply();
     run.plan_is_empty();
     run.destroy();
+}
+
+fn orphaned(run: &Workspace) {
+    let (name, incus) = (run.domain("corph"), run.incus());
+    let sockets = run.dir().join("t");
+    fs::create_dir(&sockets).unwrap();
+    run.set("TMPDIR", sockets.to_str().unwrap());
+    run.configure(&waiting(&name, "10m"));
+    run.killed_apply(|| incus.instance(&name, "box").is_some_and(|found| found["status"] == "Running"));
+    let killed = Instant::now();
+    while !run.processes().is_empty() {
+        assert!(killed.elapsed() < Duration::from_secs(15), "the provider goes on: {:?}", run.processes());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let left = fs::read_dir(&sockets).unwrap().flatten().map(|entry| entry.file_name().display().to_string());
+    let left: Vec<_> = left.filter(|name| name.starts_with("anklume-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    run.configure(&waiting(&name, "1s"));
+    run.apply();
+    run.configure(&quick(&name));
+    run.apply();
+    run.destroy();
+    assert!(incus.project(&name).is_none());
 }
 
 fn forgotten(run: &Workspace) {

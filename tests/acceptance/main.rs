@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod adoption;
+mod by_hand;
 mod cli;
 mod domain;
 mod errors;
@@ -19,6 +20,8 @@ mod profile;
 mod protection;
 mod root_disk;
 mod vm;
+mod volume;
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,6 +43,9 @@ fn main() -> ExitCode {
         ("profile", profile::CASES),
         ("instance", instance::CASES),
         ("root_disk", root_disk::CASES),
+        ("volume", volume::CASES),
+        ("volumes", volumes::CASES),
+        ("by_hand", by_hand::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),

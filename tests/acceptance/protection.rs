@@ -10,6 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_tainted_domain_above_a_profile_is_repaired", tainted_domain),
     ("two_resources_of_one_name_are_refused_when_planning", twice),
     ("a_tainted_unprotected_instance_is_replaced", tainted),
+    ("what_an_apply_has_adopted_is_not_destroyed_by_it", adopted_twice),
 ];
 
 const ADDRESS: &str = "anklume_instance.it";
@@ -77,6 +78,34 @@ fn tainted(run: &Workspace) {
     run.plan_is_empty();
     assert_ne!(uuid(&incus), before);
     run.destroy();
+}
+
+/// The adoption fails, so the instance is tainted; the next apply adopts it again, and destroys what it deposed.
+fn adopted_twice(run: &Workspace) {
+    let (name, incus) = (run.domain("padopt"), run.incus());
+    let with = |rest: &str| {
+        let silent = "  network_config = { \"raw.dnsmasq\" = \"dhcp-ignore=tag:!nobody\" }\n}\n";
+        let rest = format!("  delete_protection = false\n  lifecycle {{ create_before_destroy = true }}\n{rest}");
+        instance(&name, &rest).replacen("}\n", silent, 1)
+    };
+    let quick = with("  wait = { addresses_timeout = \"1s\" }");
+    let uuid = || incus.instance(&name, "box").map(|found| found["config"]["volatile.uuid"].clone());
+    run.configure(&quick);
+    run.apply();
+    let made = uuid();
+    run.forget(ADDRESS);
+    run.configure(&with("  wait = { addresses_timeout = \"10m\" }\n  timeouts = { create = \"3s\" }"));
+    run.apply_fails();
+    assert_eq!(uuid(), made);
+    run.apply_fails();
+    assert_eq!(uuid(), made, "it may be replaced, but not by what failed");
+    run.configure(&quick);
+    run.apply();
+    assert_eq!(uuid(), made);
+    assert_eq!(run.attributes(ADDRESS)["status"], "Running");
+    run.plan_is_empty();
+    run.destroy();
+    assert!(incus.project(&name).is_none());
 }
 
 fn replace(run: &Workspace) {

@@ -185,7 +185,6 @@ async fn a_token_is_used_once_before_the_first_request() {
     let (identity, own) = pair();
     let client = Client::for_target(Target {
         endpoint: https(&address, Pin::Sha256(hash), Some(identity)),
-        project: None,
         token: Some(Token::parse(&text).unwrap()),
     });
     assert!(client.server().await.unwrap().has("x"));

@@ -115,8 +115,22 @@ async fn a_start_whose_outcome_is_lost_is_asked_again_until_it_runs() {
     let fake = forgetful(|since| instance(if since < Duration::from_secs(1) { 102 } else { 103 })).await;
     fake.client.start("p", "a", &Wait::default()).await.unwrap();
     assert!(fake.lines().iter().filter(|line| line.starts_with("PUT")).count() > 1);
-    let fake = Fake::start(|_| async { error(400, "The instance is already running") }).await;
-    fake.client.start("p", "a", &Wait::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_finds_what_runs_already_and_lets_what_is_paused_run_on() {
+    for (status, puts) in [(103, 1), (110, 2)] {
+        let fake = Fake::start(move |seen| async move {
+            match (seen.line.starts_with("PUT"), &seen.body["action"]) {
+                (true, action) if action == "unfreeze" => sync(json!({})),
+                (true, _) => error(400, "The instance is already running"),
+                (false, _) => instance(status),
+            }
+        })
+        .await;
+        fake.client.start("p", "a", &Wait::default()).await.unwrap();
+        assert_eq!(fake.lines().iter().filter(|line| line.starts_with("PUT")).count(), puts);
+    }
 }
 
 #[tokio::test(start_paused = true)]

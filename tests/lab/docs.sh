@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The registry's documentation, by tfplugindocs from the provider's schema, templates/ and examples/.
+# The registry's documentation, by tfplugindocs from the provider's schema and examples/.
 #   docs.sh write | check      check: fails with the difference where docs/ is not what `write` would make
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -26,7 +26,6 @@ EOF
     sed -E 's#registry\.(opentofu\.org|terraform\.io)/anklume/anklume#anklume#' >"$work/schema.json"
 mkdir "$work/tree"
 cp -r "$root/examples" "$work/tree/"
-[[ ! -d $root/templates ]] || cp -r "$root/templates" "$work/tree/"
 "$tfplugindocs" generate --provider-dir "$work/tree" --provider-name anklume --rendered-provider-name AnKLuMe --providers-schema "$work/schema.json" >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; exit 1; }
 pages() { (cd "$1" && find . \( -path './index.md' -o -path './resources/*' -o -path './data-sources/*' -o -path './functions/*' \) -type f | sort); }

@@ -105,14 +105,30 @@ leftovers() {
     [[ ! -e $dir ]] || echo "directory $dir"
 }
 
+# A frozen process does not die of SIGKILL.
+thaw() {
+    local group file
+    while read -r group; do
+        [[ -d $group ]] || continue
+        while read -r file; do
+            case $file in
+                */freezer.state) echo THAWED >"$file" ;;
+                *) echo 0 >"$file" ;;
+            esac 2>/dev/null || true
+        done < <(find "$group" -name freezer.state -o -name cgroup.freeze)
+    done < <(cgroups)
+}
+
 down() {
     local pid group left
     touch "$dir/stop" 2>/dev/null || true
     # `unshare` is the parent of PID 1 in there: its end is the end of all.
     if pid=$(cat "$dir/pid" 2>/dev/null) && kill -0 "$pid" 2>/dev/null && grep -qs "incus.sh" "/proc/$pid/cmdline"; then
         kill -KILL "$pid"
+        thaw
         for _ in $(seq 200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.02; done
     fi
+    thaw
     for _ in $(seq 200); do grep -qs "/$ns" /proc/[0-9]*/cgroup || break; sleep 0.02; done
     ip netns del "$ns" 2>/dev/null || true
     while read -r group; do

@@ -13,7 +13,8 @@ counted() { sed -n "s/^test result:.* \([0-9]*\) $2;.*/\1/p" "$1" | awk '{n += $
 
 # tier NAME COMMAND... : tests are counted one by one, anything else as one
 tier() {
-    local name=$1 log=$logs/$1 good bad code; shift
+    local name=$1 log=$logs/$1 good bad code again; shift
+    again=${*/--no-print-directory /}
     printf '\n== %s\n' "$name"
     "$@" 2>&1 | tee "$log"
     code=${PIPESTATUS[0]}
@@ -26,10 +27,10 @@ tier() {
     if ((code == 0 && good == 0 && bad == 0)); then good=1; fi
     if ((code != 0 && bad == 0)); then bad=1; fi
     passed=$((passed + good)) failed=$((failed + bad))
-    if ((bad > 0)); then failures+=("$name: $bad failed; again: make $name"); fi
+    if ((bad > 0)); then failures+=("$name: $bad failed; again: $again"); fi
 }
 
-if [[ $(id -u) == 0 && -e /etc/debian_version ]]; then tests/lab/install.sh || true; fi
+if [[ $(id -u) == 0 && -e /etc/debian_version ]]; then tier install tests/lab/install.sh; fi
 for name in fmt-check lint deny docs-check unit plugin fake testacc; do tier "$name" make --no-print-directory "$name"; done
 
 version() { "$@" 2>/dev/null | grep -m1 -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' || echo "not installed"; }

@@ -235,6 +235,31 @@ async fn a_termination_ends_the_process_and_leaves_nothing() {
     assert!(process.end().await.0.success());
 }
 
+#[tokio::test]
+async fn a_process_whose_core_was_killed_stops_its_calls_and_ends() {
+    let mut command = with_cookie();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$0\" & wait"]).arg(executable());
+    for (name, value) in command.as_std().get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.env("PLUGIN_CLIENT_CERT", CORE.0).env("TF_LOG_PROVIDER", "trace");
+    command = shell;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut process = Process::of(command).await;
+    let caller = process.caller().await;
+    let slow = tokio::spawn(async move { caller.create(&thing(json!({"note": "slow"}))).await });
+    process.until(|line| line.contains("ApplyResourceChange") && line.contains("request received")).await;
+    kill_process(process.pid, Signal::KILL).unwrap();
+    let (_, _, errors) = tokio::time::timeout(PATIENCE, process.end()).await.expect("it ends by itself");
+    let served = |line: &&String| line.contains("ApplyResourceChange") && line.contains("request served");
+    assert_eq!(errors.iter().filter(served).count(), 1, "the call heard the stop: {errors:?}");
+    slow.await.unwrap();
+}
+
 /// `2006-01-02T15:04:05.000000Z`, with exactly six digits of a second.
 fn is_timestamp(text: &str) -> bool {
     let form = "0000-00-00T00:00:00.000000Z";

@@ -70,6 +70,8 @@ pub enum Refusal {
     Forbidden,
     /// The container's monitor ended at the start; its log says why.
     StartFailed,
+    /// A volume cannot become smaller, or not that small.
+    CannotShrink,
     /// The virtual machine ended while it was being started.
     DiedAtStart,
     /// Anything else: show the text.
@@ -100,7 +102,7 @@ impl Refusal {
         if let Some(meaning) = Self::of_name(text) {
             return meaning;
         }
-        let phrases: [(bool, Self); 27] = [
+        let phrases: [(bool, Self); 28] = [
             // Deleting one bridge while another goes: Incus walks all links of the host.
             (has("is busy running a") || has("failed to delete bridge children interfaces"), Self::Busy),
             (has("incusd forkstart"), Self::StartFailed),
@@ -132,6 +134,7 @@ impl Refusal {
             (has("failed to load network") && has("network not found"), Self::NetworkNotFound),
             (has("already exists") || has("unique constraint failed"), Self::AlreadyExists),
             (has("is currently in use") || has("is still in use"), Self::InUse),
+            (has("cannot be shrunk"), Self::CannotShrink),
         ];
         if let Some((_, meaning)) = phrases.into_iter().find(|(said, _)| *said) {
             return meaning;
@@ -167,6 +170,9 @@ impl Refusal {
         }
         if let Some(key) = after(text, "Invalid project configuration key ") {
             return Some(Self::UnknownKey(key));
+        }
+        if let Some((_, option)) = text.split_once("Invalid option for volume ") {
+            return after(option, " option ").map(Self::UnknownKey);
         }
         let (_, option) = text.split_once("Invalid option for network ")?;
         after(option, " option ").map(Self::UnknownNetworkKey)
@@ -323,6 +329,7 @@ mod tests {
             UnknownKey("security.secureboot".into()),
         );
         check(400, r#"Invalid project configuration key "nope""#, UnknownKey("nope".into()));
+        check(500, r#"Invalid option for volume "pro_data" option "block.x""#, UnknownKey("block.x".into()));
         check(500, r#"Invalid option for network "net-pro" option "nope""#, UnknownNetworkKey("nope".into()));
         check(
             500,
@@ -339,6 +346,9 @@ mod tests {
         check(500, "Profile is currently in use", InUse);
         check(400, "The network is currently in use", InUse);
         check(400, "The storage volume is still in use", InUse);
+        check(500, "Volume is still in use by running instances", InUse);
+        check(500, "Block volumes cannot be shrunk: Cannot be shrunk", CannotShrink);
+        check(409, "Volume by that name already exists", AlreadyExists);
         check(400, "Instance is running", IsRunning);
         check(500, "The instance is already running", IsRunning);
         check(500, "Renaming of running instance not allowed", IsRunning);

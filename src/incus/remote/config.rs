@@ -13,7 +13,6 @@ pub(super) struct Remote {
     pub(super) addr: String,
     pub(super) auth_type: String,
     pub(super) protocol: String,
-    pub(super) project: Option<String>,
     pub(super) public: bool,
 }
 
@@ -52,7 +51,6 @@ impl Cli {
                     addr: text(&entry["addr"]),
                     auth_type: text(&entry["auth_type"]),
                     protocol: text(&entry["protocol"]),
-                    project: entry["project"].as_str().filter(|project| !project.is_empty()).map(str::to_owned),
                     public: entry["public"].as_bool().unwrap_or(false),
                 };
                 remotes.insert(text(name), remote);

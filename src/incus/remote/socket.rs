@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use super::super::endpoint::Endpoint;
-use super::{Environment, Target};
+use super::{Environment, Error, Target};
 
-/// `$INCUS_SOCKET`, `$INCUS_DIR`, `/run/incus`, `/var/lib/incus`. In a directory, a socket that may not be written gives
-/// way to the restricted `unix.socket.user`, whose project is `user-<uid>`. Where nothing is found the last place is
-/// taken, and connecting tells why it does not work.
-pub(super) fn local(environment: &Environment) -> Target {
-    let plain = |path: PathBuf| Target { endpoint: Endpoint::Unix(path), project: None, token: None };
+/// `$INCUS_SOCKET`, `$INCUS_DIR`, `/run/incus`, `/var/lib/incus`. Where nothing is found the last place is taken, and
+/// connecting tells why it does not work.
+///
+/// # Errors
+///
+/// [`Error::Restricted`] where only `unix.socket.user` may be written.
+pub(super) fn local(environment: &Environment) -> Result<Target, Error> {
+    let plain = |path: PathBuf| Ok(Target { endpoint: Endpoint::Unix(path), token: None });
     if let Some(path) = &environment.socket {
         return plain(path.clone());
     }
@@ -25,8 +28,7 @@ pub(super) fn local(environment: &Environment) -> Target {
     };
     let (path, user) = (dir.join("unix.socket"), dir.join("unix.socket.user"));
     if !writable(&path) && writable(&user) {
-        let project = format!("user-{}", rustix::process::geteuid().as_raw());
-        return Target { endpoint: Endpoint::Unix(user), project: Some(project), token: None };
+        return Err(Error::Restricted { path: user });
     }
     plain(path)
 }

@@ -36,7 +36,6 @@ fn token(fingerprint: &str) -> String {
 fn the_default_remote_of_the_cli_is_taken_last_but_before_the_socket() {
     let dir = cli();
     let target = resolve(&accepting(), &in_dir(&dir)).unwrap();
-    assert_eq!(target.project.as_deref(), Some("own"));
     let Endpoint::Https { addresses, pin: Pin::AcceptAny, .. } = target.endpoint else { panic!("no https") };
     assert_eq!(addresses, ["a:1", "b"]);
 }
@@ -115,13 +114,12 @@ fn the_first_directory_with_a_socket_is_taken() {
 }
 
 #[test]
-fn the_restricted_socket_brings_its_project() {
+fn the_restricted_socket_is_refused_as_it_has_one_project() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("unix.socket.user"), "").unwrap();
     let environment = Environment { dir: Some(dir.path().to_owned()), ..Environment::default() };
-    let target = resolve(&Settings::default(), &environment).unwrap();
-    assert_eq!(target.endpoint, Endpoint::Unix(dir.path().join("unix.socket.user")));
-    assert!(target.project.unwrap().starts_with("user-"));
+    let refused = resolve(&Settings::default(), &environment);
+    assert!(matches!(refused, Err(Error::Restricted { path }) if path == dir.path().join("unix.socket.user")));
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub(super) struct Domain {
     pub(super) project: String,
     pub(super) bridge: String,
     pub(super) timeouts: Timeouts,
+    /// What `auto` has chosen, so that it is put back after a change by hand.
+    #[serde(skip)]
+    pub(super) chosen_ipv6: Option<String>,
 }
 
 /// Features that make a project a compartment: own profiles and volumes, shared images and networks.
@@ -84,10 +87,13 @@ impl Domain {
         set("ipv4.dhcp", Some("true".to_owned()));
         set("ipv4.dhcp.ranges", Some(subnet.dhcp_range()));
         set("ipv4.nat", Some(self.nat.to_string()));
-        let kept_auto = self.ipv6 == "auto" && before.1.get("ipv6.address").is_some_and(|found| found != "none");
-        if !kept_auto {
-            set("ipv6.address", Some(self.ipv6.clone()));
-        }
+        let there = before.1.get("ipv6.address").filter(|found| *found != "none");
+        let ipv6 = match (self.ipv6.as_str(), &self.chosen_ipv6, there) {
+            ("auto", Some(chosen), _) => chosen,
+            ("auto", None, Some(there)) => there,
+            _ => &self.ipv6,
+        };
+        set("ipv6.address", Some(ipv6.clone()));
         set("ipv6.nat", (self.ipv6 != "none").then(|| self.nat.to_string()));
         before != (network.description.clone(), network.config.clone())
     }
@@ -181,6 +187,7 @@ mod tests {
             project: "pro".into(),
             bridge: "net-pro".into(),
             timeouts: None,
+            chosen_ipv6: None,
         }
     }
 
@@ -215,6 +222,9 @@ mod tests {
         let auto = Domain { ipv6: "auto".into(), ..domain() };
         auto.apply_network(&mut network, subnet());
         assert_eq!(network.config["ipv6.address"], "fd42::1/64");
+        network.config.insert("ipv6.address".into(), "fd66::1/64".into());
+        Domain { chosen_ipv6: Some("fd42::1/64".into()), ..auto }.apply_network(&mut network, subnet());
+        assert_eq!(network.config["ipv6.address"], "fd42::1/64", "changed by hand");
         domain().apply_network(&mut network, subnet());
         assert_eq!(network.config["ipv6.address"], "none");
     }

@@ -16,26 +16,31 @@ use crate::resources::{refusal, timeouts};
 
 pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
     let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
+    session.create_once(KIND, &domain.name)?;
+    let result = make(session, call, input, &domain).await;
+    session.made(KIND, &domain.name, &result);
+    result
+}
+
+async fn make(session: &Session, call: &Call, input: Create, domain: &Domain) -> Result<Stored, Failure> {
     let name = domain.name.as_str();
-    session.create_once(KIND, name)?;
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
     let marks = Marks::new(marks::fingerprint(session.owner(), KIND, name, &input.config, &[]));
     let failure = |error: &incus::Error| Failure::from(failed("create", name, error));
 
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
-    refuse_foreign(&domain, &there, &marks)?;
+    refuse_foreign(domain, &there, &marks)?;
     let pool = pool(client, domain.storage_pool.as_deref()).await?;
 
     let mut private = Private::default();
-    private.set("incarnation", marks.incarnation.as_str());
+    marks::keep(&mut private, &marks.incarnation);
     private.set("prefix", session.prefix());
-    let maker = Maker { client, domain: &domain, marks: &marks, wait: &wait };
+    let maker = Maker { client, domain, marks: &marks, wait: &wait };
     let partial = |mut private: Private| {
-        // Of an adopted domain either incarnation may stand now; without one in private state it counts as ours.
-        if !there.is_gone() {
-            private.remove("incarnation");
-        }
+        let project = there.project.as_ref().map(|project| &project.config);
+        let network = there.network.as_ref().map(|network| &network.config);
+        marks::keep_before(&mut private, project.into_iter().chain(network));
         Stored::new(input.planned.clone(), private)
     };
     let turn = session.domains.lock().await;

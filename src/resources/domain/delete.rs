@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
+
 use super::state::Pieces;
 use super::{KIND, LIMIT, failed};
-use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, storage};
+use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, volume};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
 use crate::resources::{keys, marks, refusal, timeouts};
@@ -18,16 +20,15 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
     let ours = |config: &incus::Config| marks::same_incarnation(config, &prior.private);
     let network = there.network.as_ref().filter(|network| network.managed && ours(&network.config));
-    if there.project.as_ref().is_some_and(|project| !ours(&project.config)) {
-        return Ok(());
-    }
+    // A stranger of the same name stays, and what of it is on our bridge is in the way.
+    let project = there.project.as_ref().filter(|project| ours(&project.config));
     if let Some(network) = network {
-        let strangers = strangers(&network.used_by, &session.project(name));
+        let strangers = strangers(&network.used_by, project.map(|project| project.name.as_str()));
         if !strangers.is_empty() {
             return Err(shared_bridge(name, &network.name, &strangers).into());
         }
     }
-    if let Some(project) = there.project.as_ref() {
+    if let Some(project) = project {
         empty(client, name, project, prior.state.get("force_destroy").as_bool() == Some(true), &wait).await?;
         gone(client.run(project::delete(&project.name), &wait).await).map_err(|error| failure(&error))?;
     }
@@ -41,14 +42,15 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
 }
 
 /// The users of a bridge outside of the domain's own project, a line each.
-fn strangers(used_by: &[String], own: &str) -> Vec<String> {
+fn strangers(used_by: &[String], own: Option<&str>) -> Vec<String> {
     let project = |path: &str| {
         let query = path.split_once('?').map_or("", |(_, query)| query);
-        query.split('&').find_map(|pair| pair.strip_prefix("project=")).unwrap_or("default").to_owned()
+        let named = query.split('&').find_map(|pair| pair.strip_prefix("project=")).unwrap_or("default");
+        percent_decode_str(named).decode_utf8_lossy().into_owned()
     };
     used_by
         .iter()
-        .filter(|path| project(path) != own)
+        .filter(|path| Some(project(path).as_str()) != own)
         .map(|path| match path.contains('?') {
             true => format!("    {}", keys::short_user(path)),
             false => format!("    {} (project default)", keys::short_user(path)),
@@ -79,24 +81,32 @@ fn gone<T>(result: Result<T, incus::Error>) -> Result<(), incus::Error> {
 
 /// Something that a project holds, from its API path.
 #[derive(Debug, PartialEq, Eq)]
-enum Held<'a> {
-    Instance(&'a str),
-    Profile(&'a str),
-    Volume { pool: &'a str, name: &'a str },
-    Image(&'a str),
-    Other(&'a str),
+enum Held {
+    Instance(String),
+    Profile(String),
+    Volume {
+        pool: String,
+        name: String,
+    },
+    Image(String),
+    /// What is not deleted here, such as a bucket.
+    Other,
 }
 
-fn held(path: &str) -> Option<Held<'_>> {
+/// Names as they are, which the path has percent-encoded.
+fn held(path: &str) -> Option<Held> {
     let plain = path.split('?').next().unwrap_or(path);
     let parts: Vec<_> = plain.trim_start_matches("/1.0/").split('/').collect();
+    let name = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
     match parts.as_slice() {
         ["profiles", "default"] => None,
-        ["profiles", name] => Some(Held::Profile(name)),
-        ["instances", name] => Some(Held::Instance(name)),
-        ["images", fingerprint] => Some(Held::Image(fingerprint)),
-        ["storage-pools", pool, "volumes", "custom", name] => Some(Held::Volume { pool, name }),
-        _ => Some(Held::Other(path)),
+        ["profiles", profile] => Some(Held::Profile(name(profile))),
+        ["instances", instance] => Some(Held::Instance(name(instance))),
+        ["images", fingerprint] => Some(Held::Image(name(fingerprint))),
+        ["storage-pools", pool, "volumes", "custom", volume] => {
+            Some(Held::Volume { pool: name(pool), name: name(volume) })
+        }
+        _ => Some(Held::Other),
     }
 }
 
@@ -105,7 +115,7 @@ async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: 
     let project = found.name.as_str();
     let mut holds = Vec::new();
     for (path, held) in found.used_by.iter().filter_map(|path| held(path).map(|held| (path, held))) {
-        let cached = match held {
+        let cached = match &held {
             // An image that Incus fetched by itself for an instance of an imported project.
             Held::Image(fingerprint) => {
                 client
@@ -127,8 +137,16 @@ async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: 
             .collect();
         return Err(not_empty(name, &list).into());
     }
+    let others: Vec<_> = holds
+        .iter()
+        .filter(|(_, held, _)| *held == Held::Other)
+        .map(|(path, ..)| format!("    {}", keys::short_user(path)))
+        .collect();
+    if !others.is_empty() {
+        return Err(beyond_force(name, &others).into());
+    }
     let protected =
-        if force { protected(client, project, &holds).await.map_err(|error| failure(&error))? } else { Vec::new() };
+        if force { protected(client, found, &holds).await.map_err(|error| failure(&error))? } else { Vec::new() };
     if !protected.is_empty() {
         return Err(Diagnostic::error(
             Path::from("force_destroy"),
@@ -149,7 +167,7 @@ async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: 
     Ok(())
 }
 
-async fn remove(client: &Client, project: &str, held: &Held<'_>, wait: &Wait) -> Result<(), incus::Error> {
+async fn remove(client: &Client, project: &str, held: &Held, wait: &Wait) -> Result<(), incus::Error> {
     let request = match held {
         Held::Instance(name) => {
             let stop = instance::set_state(project, name, instance::Action::Stop, instance::Force::Now);
@@ -160,9 +178,9 @@ async fn remove(client: &Client, project: &str, held: &Held<'_>, wait: &Wait) ->
             instance::delete(project, name)
         }
         Held::Profile(name) => profile::delete(project, name),
-        Held::Volume { pool, name } => storage::delete_volume(project, pool, name),
+        Held::Volume { pool, name } => volume::delete(project, pool, name),
         Held::Image(fingerprint) => image::delete(project, fingerprint),
-        Held::Other(_) => return Ok(()),
+        Held::Other => return Ok(()),
     };
     gone(client.run(request, wait).await)
 }
@@ -170,11 +188,12 @@ async fn remove(client: &Client, project: &str, held: &Held<'_>, wait: &Wait) ->
 /// The protected instances and volumes, a line each.
 async fn protected(
     client: &Client,
-    project: &str,
-    holds: &[(&String, Held<'_>, bool)],
+    project: &Project,
+    holds: &[(&String, Held, bool)],
 ) -> Result<Vec<String>, incus::Error> {
+    let (project, config) = (project.name.as_str(), &project.config);
     let mut lines = Vec::new();
-    let mut volumes: BTreeMap<&str, Vec<storage::Volume>> = BTreeMap::new();
+    let mut volumes: BTreeMap<&String, Vec<volume::Volume>> = BTreeMap::new();
     for (_, held, _) in holds {
         match held {
             Held::Instance(name) => {
@@ -185,13 +204,13 @@ async fn protected(
             }
             Held::Volume { pool, name } => {
                 if !volumes.contains_key(pool) {
-                    volumes
-                        .insert(pool, client.get::<Vec<storage::Volume>>(storage::volumes(project, pool)).await?.value);
+                    volumes.insert(pool, client.get::<Vec<volume::Volume>>(volume::list(project, pool)).await?.value);
                 }
-                let is_protected = |volume: &&storage::Volume| {
+                let is_protected = |volume: &&volume::Volume| {
                     volume.name == *name && marks::read_stored(&volume.config, "delete_protection") == Some("true")
                 };
-                if volumes.get(pool).into_iter().flatten().any(|volume| is_protected(&volume)) {
+                let of_an_iso = crate::resources::volume::iso_is_protected(config, pool, name);
+                if of_an_iso || volumes.get(pool).into_iter().flatten().any(|volume| is_protected(&volume)) {
                     lines.push(format!("    volume {name} in pool {pool}"));
                 }
             }
@@ -199,6 +218,17 @@ async fn protected(
         }
     }
     Ok(lines)
+}
+
+fn beyond_force(name: &str, list: &[String]) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        "Unable to delete domain: it holds what force_destroy does not delete",
+        format!(
+            "`force_destroy` deletes instances, profiles, volumes and images. Nothing was deleted. The domain \"{name}\" holds as well:\n\n{}\n\nRemove these first, then destroy.",
+            list.join("\n")
+        ),
+    )
 }
 
 fn not_empty(name: &str, list: &[String]) -> Diagnostic {
@@ -226,19 +256,21 @@ mod tests {
         ]
         .map(str::to_owned);
         assert_eq!(
-            strangers(&used_by, "pro"),
+            strangers(&used_by, Some("pro")),
             ["    instance web (project other)", "    profile bridged (project default)"]
         );
+        assert_eq!(strangers(&used_by, None).len(), 4, "without a project of its own all are");
     }
 
     #[test]
     fn what_a_project_holds_is_read_from_the_paths() {
         assert_eq!(held("/1.0/profiles/default?project=pro"), None);
-        assert_eq!(held("/1.0/instances/web?project=pro"), Some(Held::Instance("web")));
+        assert_eq!(held("/1.0/instances/web?project=pro"), Some(Held::Instance("web".into())));
         assert_eq!(
             held("/1.0/storage-pools/p/volumes/custom/v?project=pro"),
-            Some(Held::Volume { pool: "p", name: "v" })
+            Some(Held::Volume { pool: "p".into(), name: "v".into() })
         );
-        assert_eq!(held("/1.0/networks/x"), Some(Held::Other("/1.0/networks/x")));
+        assert_eq!(held("/1.0/profiles/a%20b%2Fc?project=pro"), Some(Held::Profile("a b/c".into())));
+        assert_eq!(held("/1.0/networks/x"), Some(Held::Other));
     }
 }

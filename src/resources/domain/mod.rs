@@ -19,7 +19,7 @@ use super::session::Session;
 use super::{marks, refusal, timeouts};
 use crate::incus;
 use crate::plugin::{
-    Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Resource, Schema, Stored, Update, Value,
+    Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Private, Resource, Schema, Stored, Update, Value,
 };
 
 pub use self::subnet::{Addressing, Trust};
@@ -57,11 +57,13 @@ impl Resource<Session> for Domain {
         let name = current.state.get("name").as_str().unwrap_or_default();
         let client = session.client_until(&timeouts::of_read(call, &current.state)).await?;
         let pieces = Pieces::shared(&client, session, name).await.map_err(|error| failed("read", name, &error))?;
+        let pieces = own(pieces, &current.private);
         if pieces.is_gone() {
             return Ok(None);
         }
-        let state = pieces.state(session, name, &current.state);
+        let mut state = pieces.state(session, name, &current.state);
         let private = pieces.private(current.private, &state);
+        pieces.show_moved(&mut state, &private);
         Ok(Some(Stored::new(state, private)))
     }
 
@@ -96,14 +98,27 @@ impl Resource<Session> for Domain {
             .into());
         };
         state::adoptable(project, network)?;
-        let mut private = crate::plugin::Private::default();
+        let mut private = Private::default();
         private.set("prefix", session.prefix());
-        private.set("incarnation", project.config.get(marks::INCARNATION).cloned().unwrap_or_default());
+        marks::keep(&mut private, marks::carried(&project.config));
+        let other = Some(&network.config).filter(|config| marks::carried(config) != marks::carried(&project.config));
+        marks::keep_before(&mut private, other);
         let mut prior = Value::object();
         prior.set("timeouts", timeouts::stored(&project.config));
         let state = pieces.state(session, id, &prior);
         let private = pieces.private(private, &state);
         Ok(Stored::new(state, private))
+    }
+}
+
+/// The pieces without those of another incarnation: what others made under a name of ours counts as missing.
+fn own(pieces: Pieces, private: &Private) -> Pieces {
+    let Pieces { project, network, profile } = pieces;
+    let project = project.filter(|project| marks::same_incarnation(&project.config, private));
+    Pieces {
+        network: network.filter(|network| marks::same_incarnation(&network.config, private)),
+        profile: profile.filter(|_| project.is_some()),
+        project,
     }
 }
 

@@ -11,6 +11,8 @@ const DERIVED: [&str; 5] = ["subnet", "subnet_id", "gateway", "static_range", "d
 pub(super) const SUBNET: &str = "subnet";
 /// Private state: the pool of the domain's root disks, likewise.
 pub(super) const POOL: &str = "storage_pool";
+/// Private state: the address that `ipv6 = "auto"` has chosen, likewise.
+pub(super) const IPV6: &str = "ipv6";
 
 pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
     if matches!(plan.action, Action::Destroy) {

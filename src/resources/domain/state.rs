@@ -1,7 +1,7 @@
 //! A domain as Incus has it, read as the state of its resource.
 
 use super::body;
-use super::plan::{POOL, SUBNET};
+use super::plan::{IPV6, POOL, SUBNET};
 use super::schema::{NETWORK_KEYS, PROJECT_KEYS};
 use super::subnet::{Subnet, Trust};
 use crate::incus::{self, Client, network, network::Network, profile, profile::Profile, project, project::Project};
@@ -60,6 +60,11 @@ impl Pieces {
         }
         if let Some(project) = &self.project {
             project_state(&mut state, project, prior);
+            let bridges = self.network.as_ref().map_or(&project.description, |network| &network.description);
+            let before = prior.get("description");
+            let described = before.is_known().then(|| before.as_str().unwrap_or_default());
+            let shown = of_both(described, project.description.as_str(), bridges);
+            state.set("description", keys::description(shown, before));
             self.addresses(session, &mut state, project);
         }
         if let Some(profile) = &self.profile {
@@ -101,8 +106,31 @@ impl Pieces {
                 private.set(key, value);
             }
         }
+        let address = self.chosen_ipv6().filter(|_| state.get("ipv6").as_str() == Some("auto"));
+        if let (None, Some(address)) = (private.get(IPV6), address) {
+            private.set(IPV6, address);
+        }
         private
     }
+
+    /// The bridge's IPv6 address.
+    pub(super) fn chosen_ipv6(&self) -> Option<&str> {
+        self.network.as_ref()?.config.get("ipv6.address").map(String::as_str).filter(|address| *address != "none")
+    }
+
+    /// Shows the address of the bridge in place of `auto` where it is not the one that `auto` has chosen.
+    pub(super) fn show_moved(&self, state: &mut Value, private: &Private) {
+        let moved = self.chosen_ipv6().filter(|now| private.get(IPV6).is_some_and(|chosen| chosen != *now));
+        if let (Some("auto"), Some(now)) = (state.get("ipv6").as_str(), moved) {
+            state.set("ipv6", now);
+        }
+    }
+}
+
+/// One value for what stands in two places, which an apply makes the same: where they differ, the one that is not as it
+/// was.
+fn of_both<T: PartialEq>(prior: Option<T>, first: T, second: T) -> T {
+    if prior.is_some_and(|prior| prior == first) { second } else { first }
 }
 
 fn network_state(state: &mut Value, network: &Network, prior: &Value) {
@@ -121,7 +149,10 @@ fn network_state(state: &mut Value, network: &Network, prior: &Value) {
             _ => get("ipv4.dhcp.ranges").unwrap_or("all"),
         },
     );
-    state.set("nat", get("ipv4.nat").is_some_and(|flag| flag == "true"));
+    let nat = get("ipv4.nat").is_some_and(keys::is_true);
+    let has_ipv6 = get("ipv6.address").is_some_and(|address| address != "none");
+    let nat_of_ipv6 = if has_ipv6 { get("ipv6.nat").is_some_and(keys::is_true) } else { nat };
+    state.set("nat", of_both(prior.get("nat").as_bool(), nat, nat_of_ipv6));
     state.set("ipv6", get("ipv6.address").unwrap_or("none"));
     state.set(
         "network_config",
@@ -130,7 +161,6 @@ fn network_state(state: &mut Value, network: &Network, prior: &Value) {
 }
 
 fn project_state(state: &mut Value, project: &Project, prior: &Value) {
-    state.set("description", keys::description(&project.description, prior.get("description")));
     state.set("config", keys::like_prior(prior.get("config"), keys::visible(&project.config, PROJECT_KEYS)));
     state.set("force_destroy", marks::read_stored(&project.config, "force_destroy") == Some("true"));
 }
@@ -180,4 +210,35 @@ pub(super) fn adoptable(project: &Project, network: &Network) -> Result<(), Diag
             problems.join("\n")
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_places_the_changed_one_is_shown() {
+        assert_eq!(of_both(Some("kept"), "kept", "changed"), "changed");
+        assert_eq!(of_both(Some("kept"), "changed", "kept"), "changed");
+        assert_eq!(of_both(Some("kept"), "kept", "kept"), "kept");
+        assert_eq!(of_both(None, "first", "second"), "first");
+    }
+
+    #[test]
+    fn nat_that_only_one_family_has_is_shown_as_a_change() {
+        let network = |v4: &str, v6: &str, address: &str| Network {
+            config: [("ipv4.nat", v4), ("ipv6.nat", v6), ("ipv6.address", address)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..Network::default()
+        };
+        let nat = |prior: bool, network: &Network| {
+            let mut state = Value::object();
+            network_state(&mut state, network, &Value::Map([("nat".to_owned(), prior.into())].into()));
+            state.get("nat").as_bool()
+        };
+        assert_eq!(nat(true, &network("true", "false", "fd42::1/64")), Some(false));
+        assert_eq!(nat(false, &network("false", "true", "fd42::1/64")), Some(true));
+        assert_eq!(nat(true, &network("true", "false", "none")), Some(true));
+    }
 }

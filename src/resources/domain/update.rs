@@ -3,24 +3,27 @@
 use super::body::Domain;
 use super::create::{Maker, overlaps, pool};
 use super::neighbours;
-use super::plan::{POOL, SUBNET};
+use super::plan::{IPV6, POOL, SUBNET};
 use super::state::Pieces;
 use super::subnet::{self, Subnet};
 use super::{KIND, LIMIT, failed};
 use crate::incus::{self, Client, instance, network, network::Network, project, project::Project};
-use crate::plugin::{Call, Diagnostic, Failure, Path, Stored, Update};
+use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Update};
 use crate::resources::marks::{self, Marks};
 use crate::resources::session::Session;
 use crate::resources::{refusal, timeouts};
 
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
-    let domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
+    let mut domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
+    domain.chosen_ipv6 = input.private.get(IPV6).map(str::to_owned);
+    let domain = domain;
     let name = domain.name.as_str();
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
     let failure = |error: &incus::Error| Failure::from(failed("update", name, error));
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
+    refuse_strangers(&there, &domain, &input.private)?;
     let marks = kept_marks(session, &there, &input);
     let maker = Maker { client, domain: &domain, marks: &marks, wait: &wait };
     let pool = match &domain.storage_pool {
@@ -37,8 +40,15 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             if network.config.get("ipv4.address") != Some(&format!("{}/24", subnet.gateway())) {
                 clear_of_instances(client, &domain, subnet).await?;
             }
-            let write = |network: &mut Network| domain.apply_network(network, subnet);
+            let mut stranger = false;
+            let write = |network: &mut Network| {
+                stranger = !marks::same_incarnation(&network.config, &input.private);
+                !stranger && domain.apply_network(network, subnet)
+            };
             client.modify(network::get(&domain.bridge), write, &wait).await.map_err(|error| failure(&error))?;
+            if stranger {
+                return Err(refusal::stranger("bridge", &domain.bridge).into());
+            }
             (subnet, domain.subnet_id)
         }
         _ => {
@@ -49,19 +59,30 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     };
     let changed = async {
         if there.project.is_some() {
-            let write = |project: &mut Project| domain.apply_project(project, subnet, id);
-            client.modify(project::get(&domain.project), write, &wait).await?;
+            let mut stranger = false;
+            let write = |project: &mut Project| {
+                stranger = !marks::same_incarnation(&project.config, &input.private);
+                !stranger && domain.apply_project(project, subnet, id)
+            };
+            client.modify(project::get(&domain.project), write, &wait).await.map_err(|error| failure(&error))?;
+            if stranger {
+                return Err(refusal::stranger("project", &domain.project).into());
+            }
         } else {
-            maker.project(false, subnet, id).await?;
+            maker.project(false, subnet, id).await.map_err(|error| failure(&error))?;
         }
-        maker.profile(&pool).await?;
-        Pieces::fetch(client, session, name).await
+        maker.profile(&pool).await.map_err(|error| failure(&error))?;
+        Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))
     };
-    let pieces = changed.await.map_err(|error| failure(&error))?;
+    let pieces: Pieces = changed.await?;
     let state = pieces.state(session, name, &input.planned);
     let mut private = input.private;
     private.set(SUBNET, subnet.to_string());
     private.set(POOL, pool);
+    match pieces.chosen_ipv6().filter(|_| domain.ipv6 == "auto") {
+        Some(address) => private.set(IPV6, address),
+        None => private.remove(IPV6),
+    }
     Ok(Stored::new(state, private))
 }
 
@@ -74,10 +95,21 @@ fn kept_marks(session: &Session, there: &Pieces, input: &Update) -> Marks {
     let mut marks = Marks::new(
         kept(marks::FINGERPRINT).unwrap_or_else(|| marks::fingerprint(session.owner(), KIND, name, &input.config, &[])),
     );
-    if let Some(incarnation) = input.private.get("incarnation").filter(|text| !text.is_empty()) {
-        marks.incarnation = incarnation.to_owned();
-    }
+    // Empty where objects without one were imported: what is made again beside them carries none either.
+    marks::kept(&input.private).clone_into(&mut marks.incarnation);
     marks
+}
+
+/// Refuses to touch what others made under a name of ours.
+fn refuse_strangers(there: &Pieces, domain: &Domain, private: &Private) -> Result<(), Diagnostic> {
+    let stranger = |config: &incus::Config| !marks::same_incarnation(config, private);
+    if there.project.as_ref().is_some_and(|project| stranger(&project.config)) {
+        return Err(refusal::stranger("project", &domain.project));
+    }
+    if there.network.as_ref().is_some_and(|network| stranger(&network.config)) {
+        return Err(refusal::stranger("bridge", &domain.bridge));
+    }
+    Ok(())
 }
 
 /// Refuses a subnet that overlaps with another network.

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::volumes::{self, Volumes};
 use crate::incus::instance::{Instance, Kind, is_root};
 use crate::incus::{Config, Devices};
 use crate::plugin::{DecodeError, Value};
 use crate::resources::cloud_init::{self, CloudInit};
 use crate::resources::keys::{self, Own};
 use crate::resources::marks;
+use crate::resources::volume::NOTES;
 
 /// Keys with an attribute of their own.
 pub(super) const OWN: &[Own] = &keys::joined::<14>(
@@ -57,6 +59,7 @@ pub(super) struct Model {
     pub(super) config: Option<Config>,
     pub(super) devices: Option<Devices>,
     pub(super) root_disk: Option<RootDisk>,
+    pub(super) volumes: Option<Volumes>,
     pub(super) ipv4_address: Option<String>,
     pub(super) nesting: Option<bool>,
     pub(super) secure_boot: Option<bool>,
@@ -136,6 +139,9 @@ impl Model {
         if config.get("ipv4_address").is_null() {
             model.ipv4_address = None;
         }
+        for (key, attached) in model.volumes.iter_mut().flatten() {
+            attached.is_placed = config.get("volumes").get(key).get("pool").as_str().is_some();
+        }
         Ok(model)
     }
 
@@ -169,6 +175,15 @@ impl Model {
         devices
     }
 
+    /// [`Self::devices`] with those of `volumes`; `current` are those of the instance, where there is one.
+    pub(super) fn all_devices(&self, inherited: &Inherited, current: &Devices) -> Devices {
+        let mut devices = self.devices(inherited);
+        if let Some(volumes) = &self.volumes {
+            devices.extend(volumes::devices(volumes, current));
+        }
+        devices
+    }
+
     /// The storage pool of its root disk, where that is known from what is configured and `inherited`.
     pub(super) fn root_pool(&self, inherited: &Inherited) -> Option<String> {
         let own = self.devices(inherited);
@@ -194,6 +209,7 @@ impl Model {
             // Written by `store`.
             ipv4_address: _,
             root_disk: _,
+            volumes: _,
             wait: _,
             stop_timeout: _,
             restart_on_update: _,
@@ -235,6 +251,7 @@ impl Model {
         let Self {
             ipv4_address,
             root_disk,
+            volumes,
             wait,
             stop_timeout,
             restart_on_update,
@@ -260,15 +277,18 @@ impl Model {
             snapshots_schedule: _,
             snapshots_expiry: _,
         } = self;
-        let stored: [(&str, Option<String>); 6] = [
+        let stored: [(&str, Option<String>); 7] = [
             ("ipv4_address", ipv4_address.clone()),
             ("root_disk", root_disk.as_ref().map(|_| "true".to_owned())),
+            ("volumes", volumes.as_ref().filter(|volumes| !volumes.is_empty()).map(|_| "true".to_owned())),
             ("wait", wait.as_ref().and_then(|wait| serde_json::to_string(wait).ok())),
             ("timeouts", timeouts.as_ref().and_then(|timeouts| serde_json::to_string(timeouts).ok())),
             ("stop_timeout", stop_timeout.clone().filter(|text| text != "30s")),
             ("restart_on_update", (!restart_on_update).then(|| "false".to_owned())),
         ];
         stored.into_iter().for_each(|(name, value)| keys::put(config, &marks::stored(name), value));
+        // What a deleted volume left: the devices are written as configured.
+        config.retain(|key, _| !key.starts_with(NOTES));
     }
 
     /// Brings a whole instance to what is configured; returns whether anything changed.
@@ -293,7 +313,7 @@ impl Model {
         *description = self.description.clone().unwrap_or_default();
         *profiles = self.profiles();
         *ephemeral = self.ephemeral;
-        *devices = self.devices(inherited);
+        *devices = self.all_devices(inherited, devices);
         self.bring(config);
         *instance != before
     }
@@ -306,7 +326,8 @@ pub(super) fn static_nic(inherited: Option<&Device>, address: &str) -> Device {
     nic
 }
 
-fn root(inherited: Option<&Device>, disk: &RootDisk) -> Device {
+/// The profile's `root` with a size and a pool of its own.
+pub(super) fn root(inherited: Option<&Device>, disk: &RootDisk) -> Device {
     let RootDisk { size, pool } = disk;
     let mut device = inherited
         .cloned()

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::body::{Inherited, Model, PROTECTION};
 use super::state::{self, Seen};
 use super::target::{self, Target};
-use super::update::{self, Change, Restart};
+use super::update::{self, Change, Restart, Unconverged};
 use super::wait::{self, Up};
 use super::{KIND, SECRET, preflight, read, unready};
-use crate::incus::instance::{self, Instance, Source};
-use crate::incus::{Client, Config, Error, Refusal, Wait};
+use crate::incus::instance::{self, Source};
+use crate::incus::{Client, Config, Devices, Error, Refusal, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::{ImageReference, Session};
@@ -34,9 +34,7 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
         Ok(creation) => creation.run(&input).await,
         Err(failure) => Err(failure),
     };
-    if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
-        session.forget(KIND, &id);
-    }
+    session.made(KIND, &id, &result);
     result
 }
 
@@ -56,10 +54,11 @@ impl<'s> Creation<'s> {
         client: &'s Client,
         call: &Call,
         input: &Create,
-        model: Model,
+        mut model: Model,
     ) -> Result<Self, Failure> {
         let source = source(session, &model)?;
         let target = Target::new(session, client, &model.domain, &model.name);
+        preflight::place(&target, &mut model).await?;
         let inherited = match model.inherits() {
             true => preflight::inherited("create", &target, &model).await?,
             false => Inherited::default(),
@@ -76,15 +75,17 @@ impl<'s> Creation<'s> {
             Ok(server) => server.has("instance_create_start"),
             Err(error) => return Err(self.target.failure("create", &error)),
         };
-        preflight::address(&self.target, &self.model, &self.inherited).await?;
+        preflight::address("create", &self.target, &self.model, &self.inherited).await?;
+        let mut starts = has_start;
         match self.target.client.run(instance::create(&self.target.project, &self.body(has_start)), &self.wait).await {
             Ok(_) => {}
-            Err(error) if error.is_operation_gone() => {}
+            // A daemon that restarts makes it, but need not start it any more.
+            Err(error) if error.is_operation_gone() => starts = false,
             Err(error) if error.is_already_exists() => return self.adopt(input, &error).await,
             Err(error) => return self.not_up(input, error).await,
         }
         if self.model.running
-            && !has_start
+            && !starts
             && let Err(error) = self.target.start(&self.wait).await
         {
             return self.not_up(input, error).await;
@@ -117,7 +118,7 @@ impl<'s> Creation<'s> {
             description: model.description.clone().unwrap_or_default(),
             source: self.source.clone(),
             config,
-            devices: model.devices(&self.inherited),
+            devices: model.all_devices(&self.inherited, &Devices::new()),
             profiles: model.profiles(),
             ephemeral: model.ephemeral,
             start: model.running && has_start,
@@ -129,21 +130,30 @@ impl<'s> Creation<'s> {
         Stored { state, private: self.private, warnings: up.warnings }
     }
 
+    /// As planned, of what could not be looked at.
+    fn unseen(self, input: &Create) -> Stored {
+        Stored::new(input.planned.clone(), self.private)
+    }
+
     fn warns(&self) -> bool {
         self.model.wait.as_ref().is_some_and(|wait| wait.on_failure.as_deref() == Some("warn"))
     }
 
     async fn carry_on(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
-        let Ok(Some(found)) = self.target.look_back().await else { return Err(self.failure(error).await) };
+        let found = match self.target.look_back().await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(self.failure(error).await),
+            Err(_) => return Err(self.failure(error).await.with_partial(self.unseen(input))),
+        };
         let mut warnings = Diagnostics::default();
         if let Some(unready) = error.unready() {
-            warnings.extend(unready::warning(&self.target, &self.model, unready));
+            warnings.extend(unready::warning("create", &self.target, &self.model, unready));
         }
         Ok(self.stored(&input.planned, Up { found, seen: Seen::Nothing, warnings }))
     }
 
     /// The name is taken: ours goes on, anybody else's is left alone.
-    async fn adopt(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
+    async fn adopt(mut self, input: &Create, error: &Error) -> Result<Stored, Failure> {
         let found = match self.target.fetch().await {
             Ok(Some(found)) => found,
             Ok(None) => return Err(self.failure(error).await),
@@ -152,6 +162,8 @@ impl<'s> Creation<'s> {
         if marks::recognise(&found.config, &self.marks.fingerprint) == Found::Foreign {
             return Err(refusal::taken("instance", &self.model.name, KIND, &self.model.id()).into());
         }
+        // Until it is known that the new mark stands, either may.
+        marks::keep_before(&mut self.private, [&found.config]);
         let started = Instant::now();
         let image = marks::stored("image");
         let change = Change {
@@ -162,6 +174,7 @@ impl<'s> Creation<'s> {
             restart: Restart::No,
             stop_timeout: target::stop_timeout(&input.planned),
             wait: &self.wait,
+            private: &self.private,
         };
         let mark = |config: &mut Config| {
             self.marks.write(config);
@@ -171,10 +184,14 @@ impl<'s> Creation<'s> {
         };
         let adopted = match update::converge(&change, &mark).await {
             Ok(()) => wait::until_up(&self.target, &self.model, started, &self.wait).await,
-            Err(error) => Err(error),
+            Err(Unconverged::Stranger) => {
+                return Err(refusal::taken("instance", &self.model.name, KIND, &self.model.id()).into());
+            }
+            Err(Unconverged::Incus(error)) => Err(error),
         };
         match adopted {
             Ok(mut up) => {
+                marks::keep_before(&mut self.private, []);
                 up.warnings.warning(
                     Path::root(),
                     "Continued an interrupted create",
@@ -187,27 +204,22 @@ impl<'s> Creation<'s> {
             }
             Err(error) => {
                 let told = self.failure(&error).await;
-                let partial = self.partial(input, &found);
-                Err(told.with_partial(partial))
+                let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
+                Err(told.with_partial(self.stored(&input.planned, up)))
             }
         }
-    }
-
-    /// What an adopted instance leaves in the state when it cannot be brought to the plan: its own incarnation, whichever stands.
-    fn partial(mut self, input: &Create, found: &Instance) -> Stored {
-        // Either mark may stand now; without one in private state the object counts as ours.
-        self.private.remove("incarnation");
-        self.stored(&input.planned, Up { found: found.clone(), seen: Seen::Nothing, warnings: Diagnostics::default() })
     }
 
     /// A create that failed: what it made is unprotected and goes into the state, tainted, so that it can be destroyed.
     async fn refused(self, input: &Create, error: &Error) -> Failure {
         let told = self.failure(error).await;
-        let Ok(Some(found)) = self.target.look_back().await else { return told };
-        if found.config.get(marks::INCARNATION) != Some(&self.marks.incarnation) {
-            return told;
-        }
-        let mut found = found;
+        let mut found = match self.target.look_back().await {
+            Ok(Some(found)) if marks::carried(&found.config) == self.marks.incarnation => found,
+            Ok(_) => return told,
+            // It may be there: without a state it could not be destroyed.
+            Err(_) if error.may_have_been_sent() => return told.with_partial(self.unseen(input)),
+            Err(_) => return told,
+        };
         if found.config.contains_key(PROTECTION) {
             // Its own time: the call's may be over, and the object has to be destroyable whatever ended it.
             let brief = Wait::within(LIFT, CancellationToken::new());
@@ -224,7 +236,7 @@ impl<'s> Creation<'s> {
 
     async fn failure(&self, error: &Error) -> Failure {
         if let Some(unready) = error.unready() {
-            return unready::error(&self.target, &self.model, unready).into();
+            return unready::error("create", &self.target, &self.model, unready).into();
         }
         if error.refusal() == Some(&Refusal::ImageNotFound) {
             return preflight::no_image(&self.target, &self.model, &self.source, error).await.into();

@@ -29,6 +29,11 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     }
     if !found.is_stopped() {
         target.stop(target::stop_timeout(&prior.state), &wait).await.map_err(|error| fail(&error))?;
+        // The stop takes its time, in which a replacement may have adopted it.
+        let still = target.fetch().await.map_err(|error| fail(&error))?;
+        if still.is_some_and(|found| !marks::same_incarnation(&found.config, &prior.private)) {
+            return Ok(());
+        }
     }
     client.delete_instance(&target.project, &target.name, &wait).await.map_err(|error| fail(&error))?;
     session.forget(KIND, &format!("{domain}/{name}"));

@@ -16,6 +16,7 @@ mod target;
 mod unready;
 mod update;
 mod validate;
+mod volumes;
 mod wait;
 
 use async_trait::async_trait;

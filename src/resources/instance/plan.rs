@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::restart::{self, Moves};
+use super::volumes;
 use crate::plugin::{Action, Path, Plan, Value};
 use crate::resources::session::{Preset, Session};
 use crate::resources::size;
@@ -17,6 +18,8 @@ pub(super) const ROOT_DISK: &str = "root_disk";
 /// Private state: how the `eth0` of a static address differs from that of the profiles, in words; absent where it does
 /// not.
 pub(super) const STALE: &str = "stale";
+/// Private state: how the `root` of a `root_disk` differs from that of the profiles, in words; absent where it does not.
+pub(super) const ROOT_STALE: &str = "root_stale";
 /// Private state: set where Incus takes that `eth0` out of the guest to mend it.
 pub(super) const REPLUG: &str = "replug";
 
@@ -47,6 +50,11 @@ pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
         }
     }
     rules(Defaults { image: session.default_image(), delete_protection: session.delete_protection() }, plan);
+    if let Some(problem) = plan.planned.get("image").as_str().and_then(|image| session.image_problem(image))
+        && (plan.action == Action::Create || plan.changed("image"))
+    {
+        plan.diagnostics.error("image", problem.summary, problem.detail);
+    }
 }
 
 /// Everything that does not depend on what else is planned.
@@ -61,6 +69,7 @@ pub(super) fn rules(defaults: Defaults<'_>, plan: &mut Plan<'_>) {
     image(defaults.image, plan);
     protection(defaults.delete_protection, plan);
     root_disk(plan);
+    volumes::plan(plan);
     if plan.action == Action::Update {
         update(plan);
     }
@@ -73,6 +82,16 @@ fn image(default: &Preset<String>, plan: &mut Plan<'_>) {
             // An object made by others, perhaps without any image.
             if !plan.prior.get("image").is_null() {
                 let prior = plan.prior.get("image").clone();
+                if let (Some(wanted), Some(found)) = (plan.config.get("image").as_str(), prior.as_str())
+                    && wanted != found
+                {
+                    let detail = format!(
+                        "The instance was made by others: of its image only \"{found}\" is known, which \"{wanted}\" is not compared \
+                         with, so that no change of `image` has an effect. Write `image = \"{found}\"`; for another image, replace \
+                         the instance."
+                    );
+                    plan.diagnostics.warning("image", "The image stays as it is", detail);
+                }
                 plan.set("image", prior);
             }
         } else if plan.planned.get("image").is_known() {
@@ -153,7 +172,7 @@ fn update(plan: &mut Plan<'_>) {
     if back_to_dhcp {
         plan.unknown("ipv4_address");
     }
-    let reasons = restart::reasons(plan.prior, &plan.planned, &plan.private);
+    let reasons = restart::reasons(plan.config, plan.prior, &plan.planned, &plan.private);
     let perhaps = restart::perhaps(plan.prior, &plan.planned);
     let moves = restart::moves(plan.prior, &plan.planned);
     let runs = plan.prior.get("running").as_bool() == Some(true) && plan.planned.get("running").as_bool() == Some(true);
@@ -176,6 +195,7 @@ fn update(plan: &mut Plan<'_>) {
     let touched = plan.changed("running")
         || plan.changed("profiles")
         || plan.changed("ipv4_address")
+        || restart::pins(plan.config, &plan.private)
         || restart::nics_changed(plan.prior, &plan.planned)
         || (restarts && (wanted || renamed))
         || (runs && wanted && perhaps.is_some())
@@ -211,17 +231,31 @@ fn moved(plan: &mut Plan<'_>, moves: &Moves, runs: bool) {
     }
 }
 
-/// Says why `eth0` stands under `devices` in a plan although the configuration has none there.
+/// Says why a device stands under `devices` in a plan although the configuration has none there.
 fn stale(plan: &mut Plan<'_>) {
-    let Some(differences) = plan.private.get(STALE).map(str::to_owned) else { return };
-    let kept = plan.planned.get("devices").get(super::body::NIC);
-    if kept.is_null() && !plan.prior.get("devices").get(super::body::NIC).is_null() {
+    let shown = |plan: &Plan<'_>, device: &str| {
+        plan.planned.get("devices").get(device).is_null() && !plan.prior.get("devices").get(device).is_null()
+    };
+    if let Some(differences) = plan.private.get(STALE).filter(|_| shown(plan, super::body::NIC)).map(str::to_owned) {
         plan.diagnostics.warning(
             "ipv4_address",
             "The `eth0` of the static address is not that of the profiles",
             format!(
                 "A static address makes `eth0` a copy of the profiles' device, and this copy differs: {differences}. It is shown in \
                  `devices`, and this apply copies the device anew."
+            ),
+        );
+    }
+    if let Some(differences) =
+        plan.private.get(ROOT_STALE).filter(|_| shown(plan, super::body::ROOT)).map(str::to_owned)
+    {
+        plan.diagnostics.warning(
+            "root_disk",
+            "The `root` of `root_disk` is not that of the profiles",
+            format!(
+                "`root_disk` makes `root` a copy of the profiles' device with its own size and pool, and this copy differs: \
+                 {differences}. It is shown in `devices`, and this apply copies the device anew. To keep such keys, remove \
+                 `root_disk` and write the whole device in `devices.root`."
             ),
         );
     }

@@ -228,8 +228,16 @@ fn another_image_replaces_and_protection_refuses_that() {
 #[test]
 fn the_image_of_an_object_made_by_others_is_kept() {
     let config = config(&json!({"image": "images:debian/13"}));
-    let plan = run(UNSET, &config, &state(&json!({})), &[("image", "kept")]).is("image", "busybox").silent();
-    assert!(!plan.replaces);
+    let plan = run(UNSET, &config, &state(&json!({})), &[("image", "kept")]).is("image", "busybox");
+    assert!(!plan.says("image", "stays as it is").replaces);
+}
+
+#[test]
+fn the_address_that_dhcp_gave_becomes_static_with_a_restart() {
+    let (prior, config) = (state(&json!({})), config(&json!({"ipv4_address": "10.0.0.100"})));
+    let pinned = run(UNSET, &config, &prior, &[("incarnation", "x")]).is("ipv4_address", "10.0.0.100");
+    pinned.says("ipv4_address", "will be restarted").unknown(&["interfaces", "ipv6_address", "status"]);
+    run(UNSET, &config, &prior, &[("ipv4", "static")]).silent().unknown(&[]);
 }
 
 #[test]

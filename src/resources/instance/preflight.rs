@@ -4,9 +4,10 @@ use super::body::{Device, Inherited, Model, NIC, ROOT};
 use super::target::Target;
 use crate::incus::instance::Source;
 use crate::incus::project::{self, Project};
+use crate::incus::volume::{self, Volume};
 use crate::incus::{Error, Refusal, image, storage};
 use crate::plugin::{Diagnostic, Path};
-use crate::resources::{refusal, similar};
+use crate::resources::{pool, refusal, similar};
 
 /// Looks for another instance that has the static address of `model`. Incus 6.0.4 would find it at the start only, and
 /// leave an instance that cannot start. One request, and only where an address is configured.
@@ -14,7 +15,12 @@ use crate::resources::{refusal, similar};
 /// # Errors
 ///
 /// The holder, at `ipv4_address`.
-pub(super) async fn address(target: &Target<'_>, model: &Model, inherited: &Inherited) -> Result<(), Diagnostic> {
+pub(super) async fn address(
+    verb: &str,
+    target: &Target<'_>,
+    model: &Model,
+    inherited: &Inherited,
+) -> Result<(), Diagnostic> {
     let Some(address) = &model.ipv4_address else { return Ok(()) };
     let devices = model.devices(inherited);
     let network = devices.get(NIC).and_then(|nic: &Device| nic.get("network"));
@@ -28,10 +34,11 @@ pub(super) async fn address(target: &Target<'_>, model: &Model, inherited: &Inhe
         None => Ok(()),
         Some(lease) => Err(Diagnostic::error(
             Path::from("ipv4_address"),
-            "Unable to create instance: the address is taken",
+            format!("Unable to {verb} instance: the address is taken"),
             format!(
-                "The instance \"{}\" has the address {address}. Choose a free one of the domain's `static_range`; nothing was made.",
-                lease.hostname
+                "The instance \"{}\" has the address {address}. Choose a free one of the domain's `static_range`; nothing was {}.",
+                lease.hostname,
+                if verb == "create" { "made" } else { "changed" }
             ),
         )),
     }
@@ -62,6 +69,46 @@ pub(super) async fn inherited(verb: &str, target: &Target<'_>, model: &Model) ->
         }
     }
     Ok(inherited)
+}
+
+/// Says for each volume without a pool that it is in the domain's.
+///
+/// # Errors
+///
+/// At `volumes`: where that cannot be told.
+pub(super) async fn place(target: &Target<'_>, model: &mut Model) -> Result<(), Diagnostic> {
+    let mut unplaced = model.volumes.iter_mut().flatten().map(|(_, attached)| attached);
+    let mut unplaced: Vec<_> =
+        unplaced.by_ref().filter(|attached| attached.volume.is_some() && attached.pool.is_none()).collect();
+    if unplaced.is_empty() {
+        return Ok(());
+    }
+    let pool = pool::choose(target.client, &target.project, "volumes".into()).await?;
+    unplaced.iter_mut().for_each(|attached| attached.pool = Some(pool.clone()));
+    Ok(())
+}
+
+/// The first of `volumes` that is not there, with those that may have been meant.
+async fn no_volume(verb: &str, target: &Target<'_>, model: &Model, error: &Error) -> Option<Diagnostic> {
+    for (key, attached) in model.volumes.iter().flatten() {
+        let (Some(name), Some(pool)) = (&attached.volume, &attached.pool) else { continue };
+        let Ok(None) = target.client.find::<Volume>(volume::get(&target.project, pool, name)).await else { continue };
+        let known = target.client.get::<Vec<Volume>>(volume::list(&target.project, pool)).await;
+        let known = known.map(|found| found.value).unwrap_or_default();
+        let similar = similar::nearest(name, known.iter().map(|volume| volume.name.as_str()));
+        let hint = if similar.is_empty() { String::new() } else { format!(" Did you mean {}?", quoted(similar)) };
+        return Some(Diagnostic::error(
+            Path::from("volumes").key(key.as_str()).attribute("volume"),
+            format!("Unable to {verb} instance: no such volume"),
+            format!(
+                "The domain \"{}\" has no volume \"{name}\" in the pool \"{pool}\".{hint} Refer to a volume of this configuration as \
+                 `anklume_volume.<name>.name`, so that it is made first.\n\n{}",
+                model.domain,
+                refusal::causes(error)
+            ),
+        ));
+    }
+    None
 }
 
 fn no_nic(verb: &str, model: &Model) -> Diagnostic {
@@ -121,6 +168,9 @@ pub(super) async fn explain(verb: &str, target: &Target<'_>, model: &Model, erro
             } else {
                 target.failed(verb, error)
             }
+        }
+        Some(Refusal::VolumeNotFound) => {
+            no_volume(verb, target, model, error).await.unwrap_or_else(|| target.failed(verb, error))
         }
         Some(Refusal::PoolNotFound) => no_pool(verb, target, model, error).await,
         _ => target.failed(verb, error),

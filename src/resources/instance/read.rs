@@ -1,6 +1,6 @@
 //! Refresh and import.
 
-use super::body::NIC;
+use super::body::{NIC, ROOT};
 use super::plan;
 use super::schema;
 use super::state::{self, Owned, Seen};
@@ -24,6 +24,10 @@ pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Res
     let target = Target::new(session, client, domain, name);
     let found = client.read_instance(&target.project, &target.name).await;
     let Some(found) = found.map_err(|error| target.failure("read", &error))? else { return Ok(None) };
+    if !marks::same_incarnation(&found.config, &current.private) {
+        // What others made under the name of ours, which is gone.
+        return Ok(None);
+    }
     let owned = owned(&current.private);
     let mut private = current.private;
     let state = refreshed(&target, &found, &current.state, owned, &mut private)
@@ -44,14 +48,20 @@ async fn refreshed(
         _ => Seen::Nothing,
     };
     let mut state = state::state(found, prior, owned, &seen);
-    [plan::STALE, plan::REPLUG].into_iter().for_each(|name| private.remove(name));
-    if owned.nic && found.devices.contains_key(NIC) {
-        let inherited = target.inherited(&found.profiles).await?;
-        if let Some(stale) = state::show_stale(&mut state, found, inherited.devices.get(NIC)) {
-            private.set(plan::STALE, stale.differences);
-            if stale.replugs {
-                private.set(plan::REPLUG, "true");
-            }
+    [plan::STALE, plan::REPLUG, plan::ROOT_STALE].into_iter().for_each(|name| private.remove(name));
+    let nic = owned.nic && found.devices.contains_key(NIC);
+    let root = owned.root && found.devices.contains_key(ROOT);
+    if !nic && !root {
+        return Ok(state);
+    }
+    let inherited = target.inherited(&found.profiles).await?;
+    if root && let Some(differences) = state::show_changed_root(&mut state, found, inherited.devices.get(ROOT)) {
+        private.set(plan::ROOT_STALE, differences);
+    }
+    if nic && let Some(stale) = state::show_stale(&mut state, found, inherited.devices.get(NIC)) {
+        private.set(plan::STALE, stale.differences);
+        if stale.replugs {
+            private.set(plan::REPLUG, "true");
         }
     }
     Ok(state)
@@ -83,7 +93,7 @@ pub(super) async fn import(session: &Session, call: &Call, id: &str) -> Result<S
         return Err(Diagnostic::error(Path::root(), "Unable to import instance: it does not exist", detail).into());
     };
     let mut private = Private::default();
-    private.set("incarnation", found.config.get(marks::INCARNATION).cloned().unwrap_or_default());
+    marks::keep(&mut private, marks::carried(&found.config));
     private.set("prefix", session.prefix());
     let (nic, root) = target::stored_overrides(&found);
     target::overrides(&mut private, nic, root);

@@ -42,8 +42,8 @@ const NIC_REPLUG: &[&str] = &["name", "network", "nictype", "parent", "hwaddr", 
 /// The attributes whose change needs a restart of a running instance.
 ///
 /// An address known after apply is one of DHCP; it needs a restart only where it was static before. `private` tells that,
-/// and whether a stale `eth0` has to be plugged anew.
-pub(super) fn reasons(prior: &Value, planned: &Value, private: &Private) -> Vec<Path> {
+/// and whether a stale `eth0` has to be plugged anew. `config` tells an address that is to be static from one of DHCP.
+pub(super) fn reasons(config: &Value, prior: &Value, planned: &Value, private: &Private) -> Vec<Path> {
     let was_static = private.get(super::plan::IPV4) == Some("static");
     let is_vm = planned.get("type").as_str() == Some("vm");
     let mut reasons = Vec::new();
@@ -55,7 +55,8 @@ pub(super) fn reasons(prior: &Value, planned: &Value, private: &Private) -> Vec<
     }
     for name in ["nesting", "secure_boot", "csm", "ipv4_address"] {
         let (from, to) = (prior.get(name), planned.get(name));
-        if from != to && (was_static || !to.is_unknown() || name != "ipv4_address") {
+        let pinned = name == "ipv4_address" && pins(config, private);
+        if pinned || (from != to && (was_static || !to.is_unknown() || name != "ipv4_address")) {
             reasons.push(Path::from(name));
         }
     }
@@ -73,6 +74,11 @@ pub(super) fn reasons(prior: &Value, planned: &Value, private: &Private) -> Vec<
     reasons
 }
 
+/// Whether an address of DHCP, which may be the same, becomes a static one.
+pub(super) fn pins(config: &Value, private: &Private) -> bool {
+    config.get("ipv4_address").as_str().is_some() && private.get(super::plan::IPV4) != Some("static")
+}
+
 /// A root disk that goes to another storage pool, for which Incus needs the instance stopped: the attribute that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Moves {
@@ -84,17 +90,21 @@ pub(super) enum Moves {
 
 /// Whether the root disk goes to another storage pool.
 pub(super) fn moves(prior: &Value, planned: &Value) -> Option<Moves> {
-    let (from, to) = (prior.get("root_disk"), planned.get("root_disk"));
+    let (from_root, to_root) = (prior.get("root_disk"), planned.get("root_disk"));
     let at = Path::from("root_disk").attribute("pool");
-    match (from.get("pool").as_str(), to.get("pool")) {
-        _ if from == to => {}
+    match (from_root.get("pool").as_str(), to_root.get("pool")) {
+        _ if from_root == to_root => {}
         (Some(from), Value::String(to)) if from != to => return Some(Moves::Sure(at)),
         (Some(_), Value::String(_)) => {}
         (None, Value::String(_)) => return Some(Moves::Perhaps(at)),
-        (Some(_), _) => return Some(Moves::Perhaps(if to.as_map().is_some() { at } else { "root_disk".into() })),
+        (Some(_), _) => return Some(Moves::Perhaps(if to_root.as_map().is_some() { at } else { "root_disk".into() })),
         _ => {}
     }
     for device in changed_keys(prior.get("devices"), planned.get("devices")) {
+        if device == super::body::ROOT && to_root.as_map().is_some() && from_root.as_map().is_some() {
+            // Shown there because it was changed by hand; `root_disk` tells the pool.
+            continue;
+        }
         let at = || Path::from("devices").key(device);
         let (from, to) = (prior.get("devices").get(device), planned.get("devices").get(device));
         let pools = (from.get("pool").as_str(), to.get("pool").as_str());
@@ -164,7 +174,7 @@ mod tests {
 
     #[track_caller]
     fn check(prior: serde_json::Value, planned: serde_json::Value, expected: &[&str]) {
-        let found = reasons(&Value::from_json(&prior), &Value::from_json(&planned), &Private::default());
+        let found = reasons(&Value::Null, &Value::from_json(&prior), &Value::from_json(&planned), &Private::default());
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
     }
 
@@ -213,10 +223,10 @@ mod tests {
         let prior = Value::from_json(&json!({"ipv4_address": "10.0.0.1"}));
         let mut planned = Value::object();
         planned.set("ipv4_address", Value::Unknown);
-        assert!(reasons(&prior, &planned, &Private::default()).is_empty());
+        assert!(reasons(&Value::Null, &prior, &planned, &Private::default()).is_empty());
         let mut private = Private::default();
         private.set("ipv4", "static");
-        assert_eq!(reasons(&prior, &planned, &private).len(), 1);
+        assert_eq!(reasons(&Value::Null, &prior, &planned, &private).len(), 1);
     }
 
     #[test]
@@ -232,13 +242,16 @@ mod tests {
         assert_eq!(moved(own("a"), json!({})), Some(Moves::Perhaps("root_disk".into())));
         assert_eq!(moved(device("a"), device("b")), Some(Moves::Sure(Path::from("devices").key("root"))));
         assert_eq!(moved(json!({}), json!({"devices": {"eth1": {"type": "nic"}}})), None);
+        let mut changed = own("a");
+        changed.as_object_mut().unwrap().extend(device("a").as_object().unwrap().clone());
+        assert_eq!(moved(changed, own("a")), None, "shown as changed by hand");
     }
 
     #[test]
     fn a_stale_nic_that_is_plugged_anew_needs_a_start() {
         let mut private = Private::default();
         private.set("replug", "true");
-        assert_eq!(reasons(&Value::object(), &Value::object(), &private), [Path::from("ipv4_address")]);
+        assert_eq!(reasons(&Value::Null, &Value::object(), &Value::object(), &private), [Path::from("ipv4_address")]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The form of `anklume_instance`.
 
+use super::volumes;
 use crate::plugin::{Attribute, Problem, Schema, Type, Value};
 use crate::resources::{cloud_init, duration, expiry, name, schedule, size, timeouts};
 
@@ -69,6 +70,7 @@ fn content() -> Vec<Attribute> {
         )
         .optional()
         .describe("The root disk, where it differs from the profile's."),
+        volumes::attribute(),
         Attribute::string("ipv4_address").optional_computed().check(ipv4).describe(
             "The address of `eth0`. Set: static, in the domain's `static_range`; `eth0` is then a copy of the profiles' device, and where \
              that changes later the plan shows the old copy in `devices` and copies it anew. Unset: given by DHCP, and known when apply \

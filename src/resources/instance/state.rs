@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::{self, Device, NIC, OWN, ROOT};
 use super::plan::is_ipv4;
-use super::restart;
+use super::{restart, volumes};
 use crate::incus::Config;
 use crate::incus::instance::{Instance, Kind, State};
 use crate::incus::network::Lease;
@@ -63,7 +63,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     state.set("delete_protection", config.get(body::PROTECTION).is_some_and(|value| keys::is_true(value)));
     state.set("cloud_init", cloud_init::read(config, prior.get("cloud_init")));
     state.set("ephemeral", found.ephemeral);
-    state.set("running", !found.is_stopped() && found.status_code != ERROR);
+    state.set("running", !found.is_stopped() && !found.is_paused() && found.status_code != ERROR);
     state.set("status", status(found));
     state.set("location", found.location.as_str());
     devices(&mut state, found, prior, owned);
@@ -108,6 +108,7 @@ fn devices(state: &mut Value, found: &Instance, prior: &Value, owned: Owned) {
     if owned.nic && devices.get(NIC).is_some_and(|nic| nic.contains_key("ipv4.address")) {
         devices.remove(NIC);
     }
+    state.set("volumes", volumes::take(&mut devices, prior.get("volumes")));
     let root = if owned.root { devices.remove(ROOT) } else { None };
     state.set(
         "root_disk",
@@ -249,18 +250,42 @@ pub(super) fn show_stale(state: &mut Value, found: &Instance, wanted: Option<&De
     if wanted == *nic {
         return None;
     }
+    show(state, NIC, nic);
+    let keys = differing(nic, &wanted);
+    Some(Stale { differences: told(&keys, nic, &wanted), replugs: keys.iter().any(|key| restart::replugs(key)) })
+}
+
+/// Shows the `root` of a `root_disk` in `devices`, as [`show_stale`] does, where it is not that of the profiles with a
+/// size and a pool of its own. Returns how it differs.
+pub(super) fn show_changed_root(state: &mut Value, found: &Instance, inherited: Option<&Device>) -> Option<String> {
+    let root = found.devices.get(ROOT)?;
+    let mut wanted = body::root(inherited, &body::RootDisk { size: None, pool: None });
+    for key in ["size", "pool"] {
+        keys::put(&mut wanted, key, root.get(key).cloned());
+    }
+    if wanted == *root {
+        return None;
+    }
+    show(state, ROOT, root);
+    Some(told(&differing(root, &wanted), root, &wanted))
+}
+
+fn show(state: &mut Value, name: &str, device: &Device) {
     let mut devices = state.get("devices").as_map().cloned().unwrap_or_default();
-    devices.insert(NIC.to_owned(), nic.clone().into());
+    devices.insert(name.to_owned(), device.clone().into());
     state.set("devices", Value::Map(devices));
-    let keys: BTreeSet<&String> = nic.keys().chain(wanted.keys()).collect();
-    let keys: Vec<_> = keys.into_iter().filter(|key| nic.get(*key) != wanted.get(*key)).collect();
+}
+
+fn differing<'d>(found: &'d Device, wanted: &'d Device) -> Vec<&'d String> {
+    let keys: BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
+    keys.into_iter().filter(|key| found.get(*key) != wanted.get(*key)).collect()
+}
+
+fn told(keys: &[&String], found: &Device, wanted: &Device) -> String {
     let shown = |value: Option<&String>| value.map_or("not set".to_owned(), |value| format!("\"{value}\""));
     let told =
-        |key: &&String| format!("`{key}` is {} here and {} there", shown(nic.get(*key)), shown(wanted.get(*key)));
-    Some(Stale {
-        differences: keys.iter().map(told).collect::<Vec<_>>().join(", "),
-        replugs: keys.iter().any(|key| restart::replugs(key)),
-    })
+        |key: &&String| format!("`{key}` is {} here and {} there", shown(found.get(*key)), shown(wanted.get(*key)));
+    keys.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -293,6 +318,29 @@ mod tests {
         let config = shown(ours).get("config").clone();
         assert_eq!(config, Value::from_json(&json!({MKNOD: "false"})));
         assert!(shown(json!({"security.nesting": "true"})).get("config").is_null(), "made by others");
+    }
+
+    #[test]
+    fn a_paused_instance_does_not_run() {
+        let paused: Instance = serde_json::from_value(json!({"status": "Frozen", "status_code": 110})).unwrap();
+        let state = state(&paused, &Value::Null, Owned::default(), &Seen::Nothing);
+        assert_eq!((state.get("running").as_bool(), state.get("status").as_str()), (Some(false), Some("Frozen")));
+    }
+
+    #[test]
+    fn a_root_of_root_disk_that_was_changed_by_hand_is_shown() {
+        let root = json!({"type": "disk", "path": "/", "pool": "default", "size": "1GiB"});
+        let profile: Device = serde_json::from_value(json!({"type": "disk", "path": "/", "pool": "other"})).unwrap();
+        let mut state = Value::object();
+        let same = found(json!({}), json!({"root": root}));
+        assert_eq!(show_changed_root(&mut state, &same, Some(&profile)), None);
+        assert_eq!(show_changed_root(&mut state, &same, None), None);
+        let mut limited = root;
+        limited["limits.max"] = "10MiB".into();
+        let changed = found(json!({}), json!({"root": limited}));
+        let told = show_changed_root(&mut state, &changed, Some(&profile)).unwrap();
+        assert_eq!(told, "`limits.max` is \"10MiB\" here and not set there");
+        assert_eq!(state.get("devices").get("root").get("limits.max").as_str(), Some("10MiB"));
     }
 
     #[test]

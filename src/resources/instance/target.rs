@@ -109,7 +109,7 @@ impl<'c> Target<'c> {
 /// What is kept beside the state.
 pub(super) fn private(session: &Session, incarnation: &str, model: &Model) -> Private {
     let mut private = Private::default();
-    private.set("incarnation", incarnation);
+    marks::keep(&mut private, incarnation);
     private.set("prefix", session.prefix());
     overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
     private
@@ -126,6 +126,7 @@ pub(super) fn overrides(private: &mut Private, nic: bool, root: bool) {
     // Whatever is written copies the device anew.
     keep(plan::STALE, None);
     keep(plan::REPLUG, None);
+    keep(plan::ROOT_STALE, None);
 }
 
 /// The stored keys of an instance that say which devices belong to an attribute.

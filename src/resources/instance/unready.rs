@@ -10,21 +10,23 @@ use crate::plugin::{Diagnostic, Path};
 use crate::resources::refusal;
 
 /// The phase, what was last seen, what to do, the console's last lines and commands to look further.
-pub(super) fn error(target: &Target<'_>, model: &Model, unready: &Unready) -> Diagnostic {
-    Diagnostic::error(path(unready), "Unable to start instance", detail(target, model, unready))
+///
+/// `step` is the member of `timeouts` that limits the call.
+pub(super) fn error(step: &str, target: &Target<'_>, model: &Model, unready: &Unready) -> Diagnostic {
+    Diagnostic::error(path(unready), "Unable to start instance", detail(step, target, model, unready))
 }
 
 /// [`error`] where the apply goes on.
-pub(super) fn warning(target: &Target<'_>, model: &Model, unready: &Unready) -> Diagnostic {
-    Diagnostic::warning(path(unready), "The instance is not usable", detail(target, model, unready))
+pub(super) fn warning(step: &str, target: &Target<'_>, model: &Model, unready: &Unready) -> Diagnostic {
+    Diagnostic::warning(path(unready), "The instance is not usable", detail(step, target, model, unready))
 }
 
-fn detail(target: &Target<'_>, model: &Model, unready: &Unready) -> String {
+fn detail(step: &str, target: &Target<'_>, model: &Model, unready: &Unready) -> String {
     let kind = model.kind();
     let mut parts = vec![
-        format!("Instance \"{}\" in domain \"{}\". {}", model.name, model.domain, what(kind, unready)),
+        format!("Instance \"{}\" in domain \"{}\". {}", model.name, model.domain, what(model, unready)),
         phase(unready.phase),
-        advice(kind, unready),
+        advice(step, model, unready),
         console(&unready.console),
         commands(target, kind, unready),
         refusal::causes(unready),
@@ -48,8 +50,8 @@ fn seconds(limit: Duration) -> String {
     format!("{}s", limit.as_secs_f64())
 }
 
-fn what(kind: Kind, unready: &Unready) -> String {
-    let it = if kind == Kind::VirtualMachine { "The virtual machine" } else { "The container" };
+fn what(model: &Model, unready: &Unready) -> String {
+    let it = if model.kind() == Kind::VirtualMachine { "The virtual machine" } else { "The container" };
     let last = if unready.last.is_empty() { String::new() } else { format!(" (last seen: {})", unready.last) };
     match (&unready.why, unready.phase) {
         (Why::Limit(limit), Phase::Agent) => {
@@ -60,7 +62,10 @@ fn what(kind: Kind, unready: &Unready) -> String {
             format!("{it} did not get past the phase \"{phase}\" within the limit of `timeouts`{last}.")
         }
         (Why::Stopped, _) => format!("{it} stopped while it was booting{last}."),
-        (Why::Gone, _) => format!("{it} stopped while it was booting, and was deleted, as it is ephemeral."),
+        (Why::Gone, _) if model.ephemeral => {
+            format!("{it} stopped while it was booting, and was deleted, as it is ephemeral.")
+        }
+        (Why::Gone, _) => format!("{it} was deleted by somebody else while it was booting{last}."),
         (Why::CloudInitFailed(code), _) => {
             format!("{it} runs, but its cloud-init failed: `cloud-init status --wait` ended with {code}.")
         }
@@ -78,7 +83,8 @@ fn phase(phase: Phase) -> String {
     format!("Phase: {phase} ({behind}).")
 }
 
-fn advice(kind: Kind, unready: &Unready) -> String {
+fn advice(step: &str, model: &Model, unready: &Unready) -> String {
+    let kind = model.kind();
     let says =
         |texts: &[&str]| unready.console.iter().any(|line| texts.iter().any(|text| line.to_lowercase().contains(text)));
     match (&unready.why, unready.phase) {
@@ -86,6 +92,7 @@ fn advice(kind: Kind, unready: &Unready) -> String {
             "Use an image that has it, such as \"images:debian/13/cloud\", or remove `cloud_init` from `wait`.".to_owned()
         }
         (Why::CloudInitFailed(_), _) => "Mend `cloud_init`; what it did and said is in its log.".to_owned(),
+        (Why::Gone, _) if !model.ephemeral => "Apply again to make it anew.".to_owned(),
         (Why::Gone, _) => "Set `ephemeral = false` to keep it and look at it.".to_owned(),
         _ if kind == Kind::Container => String::new(),
         _ if says(&["access denied", "security violation", "secure boot"]) => {
@@ -95,9 +102,9 @@ fn advice(kind: Kind, unready: &Unready) -> String {
             "It has not enough memory (unset, a virtual machine has 1GiB). Write more:\n\n    config = { \"limits.memory\" = \"2GiB\" }".to_owned()
         }
         (Why::Stopped, _) => "Its console and its log say why.".to_owned(),
-        (Why::Call, _) => "The whole call has a limit of its own, beside those of `wait`. Raise it:\n\n    \
-                           timeouts = { create = \"30m\" }"
-            .to_owned(),
+        (Why::Call, _) => format!(
+            "The whole call has a limit of its own, beside those of `wait`. Raise it:\n\n    timeouts = {{ {step} = \"30m\" }}"
+        ),
         (Why::Limit(_), Phase::Agent) => match &unready.address {
             Some(address) => format!(
                 "It has the address {address}, so its system is up, and the agent is missing or does not start. Images made for \
@@ -152,10 +159,15 @@ mod tests {
     /// Holds the whole text against `unready/<name>.txt`; `UPDATE_GOLDEN=1` writes it.
     #[track_caller]
     fn golden(name: &str, kind: &str, unready: &Unready) {
+        golden_of(name, "create", json!({"type": kind}), unready);
+    }
+
+    #[track_caller]
+    fn golden_of(name: &str, step: &str, attributes: serde_json::Value, unready: &Unready) {
         let client = Client::new(Endpoint::Unix("/nonexistent".into()));
         let target =
             Target { client: &client, project: "pro".into(), name: "web".into(), shown: ("pro".into(), "web".into()) };
-        let told = error(&target, &model(json!({"type": kind})), unready);
+        let told = error(step, &target, &model(attributes), unready);
         let found = format!("{}: {}\n\n{}\n", told.path, told.summary, told.detail);
         let path = File::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/resources/instance/unready/{name}.txt"));
         if std::env::var_os("UPDATE_GOLDEN").is_some_and(|update| update == "1") {
@@ -211,12 +223,16 @@ mod tests {
 
     #[test]
     fn an_ephemeral_one_that_crashed_is_gone() {
-        golden("gone", "vm", &Unready { why: Why::Gone, ..silent() });
+        let gone = Unready { why: Why::Gone, ..silent() };
+        golden_of("gone", "create", json!({"type": "vm", "ephemeral": true}), &gone);
+        golden("deleted_meanwhile", "vm", &gone);
     }
 
     #[test]
     fn a_call_that_is_over_names_timeouts() {
-        golden("call", "vm", &Unready { why: Why::Call, ..silent() });
+        let over = Unready { why: Why::Call, ..silent() };
+        golden("call", "vm", &over);
+        golden_of("call_of_an_update", "update", json!({"type": "vm"}), &over);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::wait::{self, Up};
 use super::{KIND, SECRET, preflight, read, restart, unready};
 use crate::incus::instance::{self, Instance};
 use crate::incus::{Config, Error, Refusal, Wait};
-use crate::plugin::{Call, Diagnostics, Failure, Stored, Update, Value};
+use crate::plugin::{Call, Diagnostics, Failure, Private, Stored, Update, Value};
 use crate::resources::session::Session;
 use crate::resources::{marks, refusal, timeouts};
 
@@ -38,6 +38,23 @@ pub(super) struct Change<'c> {
     pub(super) restart: Restart,
     pub(super) stop_timeout: Duration,
     pub(super) wait: &'c Wait,
+    /// By its incarnation it is known for the one to change.
+    pub(super) private: &'c Private,
+}
+
+/// Why an instance was not brought to what is configured.
+#[derive(Debug)]
+pub(super) enum Unconverged {
+    /// Another instance has its name; that is left alone.
+    Stranger,
+    /// What Incus refused, or what ended the wait.
+    Incus(Error),
+}
+
+impl From<Error> for Unconverged {
+    fn from(error: Error) -> Self {
+        Self::Incus(error)
+    }
 }
 
 impl<'c> Change<'c> {
@@ -45,14 +62,24 @@ impl<'c> Change<'c> {
         self.renamed.unwrap_or(self.target)
     }
 
-    async fn write(&self, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Error> {
+    async fn write(&self, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Unconverged> {
+        let mut stranger = false;
         let write = |found: &mut Instance| {
+            stranger = self.is_stranger(found);
+            if stranger {
+                return false;
+            }
             let before = found.config.clone();
             mark(&mut found.config);
             let marked = before != found.config;
             self.model.apply(found, self.inherited) | marked
         };
-        self.target.modify(write, self.wait).await
+        self.target.modify(write, self.wait).await?;
+        if stranger { Err(Unconverged::Stranger) } else { Ok(()) }
+    }
+
+    fn is_stranger(&self, found: &Instance) -> bool {
+        !marks::same_incarnation(&found.config, self.private)
     }
 
     /// Stops it. An ephemeral one is made lasting before, as Incus deletes it otherwise.
@@ -68,19 +95,22 @@ impl<'c> Change<'c> {
 ///
 /// # Errors
 ///
-/// Whatever Incus refuses; an instance that was stopped for it is started again first.
-pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Error> {
+/// Whatever Incus refuses; an instance that was stopped for it is started again first. A stranger under its name.
+pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Unconverged> {
     let found =
         change.target.client.get::<Instance>(instance::get(&change.target.project, &change.target.name)).await?.value;
-    let mut up = !found.is_stopped();
+    if change.is_stranger(&found) {
+        return Err(Unconverged::Stranger);
+    }
+    let mut up = !found.is_stopped() && !found.is_paused();
     let pool = change.model.root_pool(change.inherited).filter(|pool| found.root_pool().is_some_and(|now| now != pool));
     let leaves = change.restart == Restart::Yes || change.renamed.is_some() || pool.is_some() || !change.model.running;
-    if up && leaves {
+    if !found.is_stopped() && leaves {
         change.stop(&found).await?;
         up = false;
     }
     let stopped_for_it = !found.is_stopped();
-    let back = async |error: Error| {
+    let back = async |error: Unconverged| {
         if stopped_for_it
             && change.model.running
             && let Err(error) = change.target.start(&Wait::within(BACK, CancellationToken::new())).await
@@ -93,11 +123,11 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     if let Some(pool) = pool {
         let (client, target) = (change.target.client, change.target);
         if let Err(error) = client.move_to_pool(&target.project, &target.name, &pool, change.wait).await {
-            return back(error).await;
+            return back(error.into()).await;
         }
     }
     match change.write(mark).await {
-        Err(error)
+        Err(Unconverged::Incus(error))
             if up
                 && change.model.restart_on_update
                 && matches!(error.refusal(), Some(Refusal::VmKeyNotLive(_) | Refusal::MemoryNotLive)) =>
@@ -114,16 +144,19 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     if let Some(renamed) = change.renamed {
         let request = instance::rename(&change.target.project, &change.target.name, &renamed.name);
         if let Err(error) = change.target.client.run(request, change.wait).await {
-            return back(error).await;
+            return back(error.into()).await;
         }
     }
-    if change.model.running && !up { change.last().start(change.wait).await } else { Ok(()) }
+    if change.model.running && !up {
+        change.last().start(change.wait).await?;
+    }
+    Ok(())
 }
 
 /// Updates an instance in place.
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
-    let model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
+    let mut model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
     let (_, old) = names(&input.prior);
@@ -131,14 +164,20 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let new = Target::new(session, client, &model.domain, &model.name);
     let renamed = (old != model.name).then_some(&new);
 
+    preflight::place(&target, &mut model).await?;
     // A root disk without an attribute of its own any more goes back to the pool of the profiles.
     let inherited = match model.inherits() || input.private.get(super::plan::ROOT_DISK) == Some("own") {
         true => preflight::inherited("update", &target, &model).await?,
         false => Inherited::default(),
     };
+    if input.prior.get("ipv4_address") != input.planned.get("ipv4_address")
+        || restart::pins(&input.config, &input.private)
+    {
+        preflight::address("update", &target, &model, &inherited).await?;
+    }
     let mut private = input.private.clone();
     target::overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
-    let reasons = restart::reasons(&input.prior, &input.planned, &input.private);
+    let reasons = restart::reasons(&input.config, &input.prior, &input.planned, &input.private);
     let needs = model.running && model.restart_on_update && !reasons.is_empty();
     let change = Change {
         target: &target,
@@ -148,6 +187,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         restart: if needs { Restart::Yes } else { Restart::No },
         stop_timeout: target::stop_timeout(&input.planned),
         wait: &wait,
+        private: &input.private,
     };
     let fingerprint = renamed.map(|_| marks::fingerprint(session.owner(), KIND, &model.id(), &input.config, SECRET));
     let mark = |config: &mut Config| {
@@ -157,7 +197,8 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     };
     let changed = match converge(&change, &mark).await {
         Ok(()) => settled(&change, &input.planned, Instant::now()).await,
-        Err(error) => Err(error),
+        Err(Unconverged::Stranger) => return Err(refusal::stranger("instance", old).into()),
+        Err(Unconverged::Incus(error)) => Err(error),
     };
     let owned = read::owned(&private);
     match changed {
@@ -167,14 +208,15 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         }
         Err(Error::Unready(unready)) => {
             let Ok(Some(found)) = new.look_back().await else {
-                return Err(unready::error(&new, &model, &unready).into());
+                return Err(unready::error("update", &new, &model, &unready).into());
             };
             let state = state::state(&found, &input.planned, owned, &Seen::Nothing);
             if warns(&model) {
-                let warnings = unready::warning(&new, &model, &unready).into();
+                let warnings = unready::warning("update", &new, &model, &unready).into();
                 return Ok(Stored { state, private, warnings });
             }
-            Err(Failure::from(unready::error(&new, &model, &unready)).with_partial(Stored::new(state, private)))
+            Err(Failure::from(unready::error("update", &new, &model, &unready))
+                .with_partial(Stored::new(state, private)))
         }
         Err(error) => {
             let told = preflight::explain("update", &target, &model, &error).await;

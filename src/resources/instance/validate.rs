@@ -1,7 +1,7 @@
 //! Rules across the attributes of a configured instance. Unknown is never a problem.
 
 use super::body::{INTERCEPTED, OWN};
-use super::kinds;
+use super::{kinds, volumes};
 use crate::plugin::{Diagnostics, Path, Value};
 use crate::resources::{expiry, keys};
 
@@ -10,6 +10,7 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
     keys::refused(config.get("config"), &Path::from("config"), OWN, problems);
     nesting(config, problems);
     devices(config, problems);
+    volumes::validate(config, problems);
     kind(config, problems);
     profiles(config.get("profiles"), problems);
     if is(config, "ephemeral", true) && is(config, "running", false) {
@@ -67,7 +68,9 @@ fn devices(config: &Value, problems: &mut Diagnostics) {
                     .to_owned(),
             );
         } else if device.starts_with("sv-") || device.starts_with("pd-") {
-            refuse(format!("Names that begin with `sv-` and `pd-` are kept for volumes. Rename `{device}`."));
+            refuse(format!(
+                "Names that begin with `sv-` and `pd-` belong to `volumes`. Rename `{device}`, or write it there."
+            ));
         }
         match keys {
             Value::Null => problems.error(at, "Device without keys", format!("`{device}` is null. Remove it, or write its keys.")),
@@ -76,15 +79,7 @@ fn devices(config: &Value, problems: &mut Diagnostics) {
                 "Device without a type",
                 format!("`{device}` has no `type`. Write it, such as `type = \"disk\"` or `type = \"nic\"`; to hide a profile's device: \"none\"."),
             ),
-            Value::Map(keys) => {
-                for key in keys.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key) {
-                    problems.error(
-                        at.clone().key(key.as_str()),
-                        "Key without a value",
-                        format!("`{key}` is null. Remove it, or write \"\"."),
-                    );
-                }
-            }
+            Value::Map(_) => keys::valued_device(keys, &at, problems),
             _ => {}
         }
     }
@@ -251,6 +246,13 @@ mod tests {
     #[test]
     fn a_device_needs_a_type() {
         refused(json!({"devices": {"disk0": {"path": "/"}}}), "devices[\"disk0\"]", "type");
+    }
+
+    #[test]
+    fn a_key_of_a_device_has_a_value() {
+        let devices = json!({"disk0": {"type": "disk", "path": "/x", "source": ""}});
+        refused(json!({"devices": devices}), "devices[\"disk0\"][\"source\"]", "Remove the key");
+        refused(json!({"config": {"user.e": ""}}), "config[\"user.e\"]", "Remove the key");
     }
 
     #[test]

@@ -85,68 +85,9 @@ impl Resource<Session> for Profile {
         let model = Model::read(&input.planned)?;
         let id = format!("{}/{}", model.domain, model.name);
         session.create_once(KIND, &id)?;
-        let client = &session.client_until(&timeouts::of_stop(call)).await?;
-        let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
-        let project = session.project(&model.domain);
-        let marks = Marks::new(marks::fingerprint(session.owner(), KIND, &id, &input.config, SECRET));
-        let private = private(session, &marks.incarnation);
-
-        let mut wanted = profile::Profile::default();
-        model.apply(&mut wanted);
-        marks.write(&mut wanted.config);
-        let body = profile::Create {
-            name: model.name.clone(),
-            description: wanted.description,
-            config: wanted.config,
-            devices: wanted.devices,
-        };
-        let failure = |error: &incus::Error| Failure::from(failed("create", &model.name, &model.domain, error));
-        let partial = |private: Private| Stored::new(input.planned.clone(), private);
-        let mut warnings = Diagnostics::default();
-        match client.run(profile::create(&project, &body), &wait).await {
-            Ok(_) => {}
-            Err(error) if error.is_already_exists() || error.may_have_been_sent() => {
-                // Its own time: what ended the call must not keep the profile out of the state.
-                let look = client.reading(&Wait::afterwards());
-                let found: profile::Profile = match look.find(profile::get(&project, &model.name)).await {
-                    Ok(Some(found)) => found,
-                    Ok(None) => return Err(failure(&error)),
-                    Err(_) if error.may_have_been_sent() => return Err(failure(&error).with_partial(partial(private))),
-                    Err(unread) => return Err(failure(&unread)),
-                };
-                if marks::recognise(&found.config, &marks.fingerprint) == Found::Foreign {
-                    return Err(refusal::taken("profile", &model.name, KIND, &id).into());
-                }
-                if found.config.get(marks::INCARNATION) != Some(&marks.incarnation) {
-                    let write = |profile: &mut profile::Profile| {
-                        marks.write(&mut profile.config);
-                        model.apply(profile);
-                        true
-                    };
-                    if let Err(error) = client.modify(profile::get(&project, &model.name), write, &wait).await {
-                        // Either incarnation may stand now; without one in private state it counts as ours.
-                        let mut private = private;
-                        private.remove("incarnation");
-                        return Err(failure(&error).with_partial(partial(private)));
-                    }
-                    warnings.warning(
-                        Path::root(),
-                        "Continued an interrupted create",
-                        format!(
-                            "The profile \"{id}\" was there already, made by an earlier apply of this configuration."
-                        ),
-                    );
-                }
-            }
-            Err(error) if error.is_not_found() => return Err(no_domain(&model.domain, &error).into()),
-            Err(error) => return Err(failure(&error)),
-        }
-        match self.stored(client, &project, &input.planned, private.clone()).await {
-            Ok(stored) => Ok(Stored { warnings, ..stored }),
-            // It exists: without a state it could not be destroyed.
-            Err(error) => Err(Failure::from(failed("read", &model.name, &model.domain, &error))
-                .with_partial(Stored::new(input.planned, private))),
-        }
+        let result = self.make(session, call, input, &model, &id).await;
+        session.made(KIND, &id, &result);
+        result
     }
 
     async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
@@ -155,7 +96,8 @@ impl Resource<Session> for Profile {
         let (domain, name) = names(&current.state);
         let found = client.read_profile(&session.project(domain), name).await;
         let found = found.map_err(|error| failed("read", name, domain, &error))?;
-        Ok(found.map(|profile| Stored::new(state(&profile, &current.state), current.private)))
+        let own = found.filter(|profile| marks::same_incarnation(&profile.config, &current.private));
+        Ok(own.map(|profile| Stored::new(state(&profile, &current.state), current.private)))
     }
 
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
@@ -176,10 +118,15 @@ impl Resource<Session> for Profile {
             )
         });
         let failure = |error: &incus::Error| failed("update", old, &model.domain, error);
+        let mut stranger = false;
         client
             .modify(
                 profile::get(&project, old),
                 |profile: &mut profile::Profile| {
+                    stranger = !marks::same_incarnation(&profile.config, &input.private);
+                    if stranger {
+                        return false;
+                    }
                     let before = profile.config.clone();
                     keys_of_rename(&mut profile.config, fingerprint.as_deref());
                     model.apply(profile) | (before != profile.config)
@@ -188,6 +135,9 @@ impl Resource<Session> for Profile {
             )
             .await
             .map_err(|error| failure(&error))?;
+        if stranger {
+            return Err(refusal::stranger("profile", old).into());
+        }
         if renamed {
             client.run(profile::rename(&project, old, &model.name), &wait).await.map_err(|error| failure(&error))?;
         }
@@ -247,12 +197,83 @@ impl Resource<Session> for Profile {
         prior.set("id", id);
         prior.set("domain", domain);
         prior.set("timeouts", timeouts::stored(&found.config));
-        let incarnation = found.config.get(marks::INCARNATION).cloned().unwrap_or_default();
-        Ok(Stored::new(state(&found, &prior), private(session, &incarnation)))
+        Ok(Stored::new(state(&found, &prior), private(session, marks::carried(&found.config))))
     }
 }
 
 impl Profile {
+    /// Makes the profile, or goes on with one that an interrupted create of the same configuration made.
+    async fn make(
+        &self,
+        session: &Session,
+        call: &Call,
+        input: Create,
+        model: &Model,
+        id: &str,
+    ) -> Result<Stored, Failure> {
+        let client = &session.client_until(&timeouts::of_stop(call)).await?;
+        let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
+        let project = session.project(&model.domain);
+        let marks = Marks::new(marks::fingerprint(session.owner(), KIND, id, &input.config, SECRET));
+        let private = private(session, &marks.incarnation);
+
+        let mut wanted = profile::Profile::default();
+        model.apply(&mut wanted);
+        marks.write(&mut wanted.config);
+        let body = profile::Create {
+            name: model.name.clone(),
+            description: wanted.description,
+            config: wanted.config,
+            devices: wanted.devices,
+        };
+        let failure = |error: &incus::Error| Failure::from(failed("create", &model.name, &model.domain, error));
+        let partial = |private: Private| Stored::new(input.planned.clone(), private);
+        let mut warnings = Diagnostics::default();
+        match client.run(profile::create(&project, &body), &wait).await {
+            Ok(_) => {}
+            Err(error) if error.is_already_exists() || error.may_have_been_sent() => {
+                // Its own time: what ended the call must not keep the profile out of the state.
+                let look = client.reading(&Wait::afterwards());
+                let found: profile::Profile = match look.find(profile::get(&project, &model.name)).await {
+                    Ok(Some(found)) => found,
+                    Ok(None) => return Err(failure(&error)),
+                    Err(_) if error.may_have_been_sent() => return Err(failure(&error).with_partial(partial(private))),
+                    Err(unread) => return Err(failure(&unread)),
+                };
+                if marks::recognise(&found.config, &marks.fingerprint) == Found::Foreign {
+                    return Err(refusal::taken("profile", &model.name, KIND, id).into());
+                }
+                if marks::carried(&found.config) != marks.incarnation {
+                    let write = |profile: &mut profile::Profile| {
+                        marks.write(&mut profile.config);
+                        model.apply(profile);
+                        true
+                    };
+                    if let Err(error) = client.modify(profile::get(&project, &model.name), write, &wait).await {
+                        let mut private = private;
+                        marks::keep_before(&mut private, [&found.config]);
+                        return Err(failure(&error).with_partial(partial(private)));
+                    }
+                    warnings.warning(
+                        Path::root(),
+                        "Continued an interrupted create",
+                        format!(
+                            "The profile \"{id}\" was there already, made by an earlier apply of this configuration."
+                        ),
+                    );
+                }
+            }
+            Err(error) if error.is_not_found() => return Err(no_domain(&model.domain, &error).into()),
+            Err(error) => return Err(failure(&error)),
+        }
+        match self.stored(client, &project, &input.planned, private.clone()).await {
+            Ok(stored) => Ok(Stored { warnings, ..stored }),
+            // It exists: without a state it could not be destroyed.
+            Err(error) => Err(Failure::from(failed("read", &model.name, &model.domain, &error))
+                .with_partial(Stored::new(input.planned, private))),
+        }
+    }
+
     async fn stored(
         &self,
         client: &Client,
@@ -272,7 +293,7 @@ fn names(state: &Value) -> (&str, &str) {
 
 fn private(session: &Session, incarnation: &str) -> Private {
     let mut private = Private::default();
-    private.set("incarnation", incarnation);
+    marks::keep(&mut private, incarnation);
     private.set("prefix", session.prefix());
     private
 }

@@ -49,7 +49,7 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
             ),
         );
     }
-    keys::untyped_devices(config.get("devices"), problems);
+    keys::devices(config.get("devices"), problems);
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! The provider block and the resources behind it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::domain::{Addressing, Trust};
 use super::session::{ImageServer, Options, Preset, Session};
-use super::{domain, instance, profile, refusal};
+use super::{domain, instance, profile, refusal, volume};
 use crate::incus::remote;
-use crate::plugin::{Attribute, Diagnostic, Diagnostics, Path, Problem, Provider, Resource, Schema, Value};
+use crate::plugin::{self, Attribute, Diagnostic, Diagnostics, Problem, Provider, Resource, Schema, Value};
 
 /// The provider `anklume`.
 pub struct Anklume;
@@ -36,20 +38,20 @@ impl Provider for Anklume {
             ("server_certificate", "server_fingerprint", "Both pin the server. Keep one of them."),
         ] {
             if both(left, right) {
-                problems.error(Path::from(right), "Attributes that exclude each other", detail);
+                problems.error(plugin::Path::from(right), "Attributes that exclude each other", detail);
             }
         }
         for (one, other) in [("client_certificate", "client_key"), ("client_key", "client_certificate")] {
             if !config.get(one).is_null() && config.get(other).is_null() {
                 problems.error(
-                    Path::from(one),
+                    plugin::Path::from(one),
                     "Incomplete client pair",
                     format!("`{one}` needs `{other}` beside it."),
                 );
             }
         }
         if let Err(problem) = addressing(config.get("addressing")) {
-            problems.error(Path::from("addressing"), problem.summary, problem.detail);
+            problems.error(plugin::Path::from("addressing"), problem.summary, problem.detail);
         }
     }
 
@@ -58,12 +60,12 @@ impl Provider for Anklume {
         let block: Block = match config.decode() {
             Ok(block) => block,
             Err(error) => {
-                diagnostics.error(Path::root(), "Unable to read the provider block", format!("Cause: {error}"));
+                diagnostics.error(plugin::Path::root(), "Unable to read the provider block", format!("Cause: {error}"));
                 return Err(diagnostics);
             }
         };
         let addressing = addressing(config.get("addressing")).map_err(|problem| {
-            diagnostics.error(Path::from("addressing"), problem.summary, problem.detail);
+            diagnostics.error(plugin::Path::from("addressing"), problem.summary, problem.detail);
             std::mem::take(&mut diagnostics)
         })?;
         let unknown = CONNECTION.into_iter().find(|name| config.get(name).is_unknown());
@@ -77,7 +79,12 @@ impl Provider for Anklume {
     }
 
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
-        vec![Box::new(domain::Domain), Box::new(instance::Instance), Box::new(profile::Profile)]
+        vec![
+            Box::new(domain::Domain),
+            Box::new(instance::Instance),
+            Box::new(profile::Profile),
+            Box::new(volume::Volume),
+        ]
     }
 }
 
@@ -87,7 +94,7 @@ fn at_its_attribute(told: Diagnostic, config: &Value) -> Diagnostic {
         return told;
     }
     let named = ["address", "remote"].into_iter().find(|name| !config.get(name).is_null());
-    Diagnostic { path: named.map_or_else(Path::root, Path::from), ..told }
+    Diagnostic { path: named.map_or_else(plugin::Path::root, plugin::Path::from), ..told }
 }
 
 /// Without these it is not known which Incus is meant, or which objects there.
@@ -167,6 +174,7 @@ impl Block {
             prefix: nesting_prefix.map(|digits| format!("{digits}-")).unwrap_or_default(),
             default_image: Preset::of(config.get("default_image"), default_image),
             delete_protection: Preset::of(config.get("delete_protection"), delete_protection),
+            images_unknown: config.get("images").has_unknown(),
             images: images
                 .unwrap_or_default()
                 .into_iter()
@@ -182,9 +190,18 @@ impl Block {
 /// Working directory and workspace: what tells two configurations apart on one machine.
 fn default_owner() -> String {
     let directory = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
-    let workspace =
-        std::env::var("TF_WORKSPACE").ok().or_else(|| std::fs::read_to_string(".terraform/environment").ok());
-    format!("{directory}:{}", workspace.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("default"))
+    format!("{directory}:{}", workspace(Path::new("."), |name| std::env::var_os(name)))
+}
+
+/// The workspace of `directory`, as the core chooses it (OpenTofu 1.9, Terraform 1.11): `TF_WORKSPACE`, else what
+/// `environment` in the data directory holds; an empty variable counts as none.
+fn workspace(directory: &Path, variable: impl Fn(&str) -> Option<OsString>) -> String {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let chosen = set("TF_WORKSPACE").map(|name| name.to_string_lossy().into_owned()).or_else(|| {
+        let data = set("TF_DATA_DIR").unwrap_or_else(|| ".terraform".into());
+        std::fs::read_to_string(directory.join(data).join("environment")).ok()
+    });
+    chosen.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("default").to_owned()
 }
 
 fn addressing(block: &Value) -> Result<Addressing, Problem> {
@@ -237,10 +254,10 @@ fn protocol(value: &Value) -> Result<(), Problem> {
 
 fn attributes() -> Vec<Attribute> {
     vec![
-        Attribute::string("remote").optional().describe("Name of a remote in the Incus CLI's `config.yml`. Excludes `address`."),
+        Attribute::string("remote").optional().describe("Name of a remote in the Incus CLI's `config.yml`; its `project` has no part, as each domain is one. Excludes `address`."),
         Attribute::string("address")
             .optional()
-            .describe("Where Incus answers: `unix:///path/to/unix.socket` or `https://host:8443`. Unset: `INCUS_ADDR`, then the CLI's default remote, then the local socket."),
+            .describe("Where Incus answers: `unix:///path/to/unix.socket` or `https://host:8443`. Unset: `INCUS_REMOTE`, `INCUS_ADDR`, the local socket where `INCUS_SOCKET` or `INCUS_DIR` says which, the server of `token`, the CLI's default remote."),
         Attribute::string("config_dir").optional().describe("Directory of the Incus CLI's configuration. Unset: `INCUS_CONF`, then `~/.config/incus`."),
         Attribute::string("client_certificate").optional().describe("Client certificate in PEM; needs `client_key`. Unset: the CLI's own."),
         Attribute::string("client_key").optional().sensitive().describe("Private key of `client_certificate`, in PEM."),
@@ -255,7 +272,7 @@ fn attributes() -> Vec<Attribute> {
             .describe("Trust any certificate of an `https` address. For throw-away servers only: it gives up the protection of the connection."),
         Attribute::string("owner")
             .optional()
-            .describe("Whose objects these are: part of the mark by which an interrupted create is recognised. Unset: working directory and workspace. Set it where one configuration runs from changing directories, as in CI."),
+            .describe("Whose objects these are: part of the mark by which an interrupted create is recognised. Unset: working directory and workspace. Set it where one configuration runs from changing directories, as in CI, and where one directory keeps several states (`-state=`): they share an owner otherwise."),
         Attribute::single(
             "addressing",
             vec![
@@ -304,8 +321,26 @@ mod tests {
             ),
         ] {
             let refused = configure(&pairs).unwrap_err();
-            assert_eq!(refused.iter().map(|told| told.path.clone()).collect::<Vec<_>>(), [Path::from(at)]);
+            assert_eq!(refused.iter().map(|told| told.path.clone()).collect::<Vec<_>>(), [plugin::Path::from(at)]);
         }
+    }
+
+    #[test]
+    fn the_workspace_is_the_one_that_the_core_has_chosen() {
+        let directory = tempfile::tempdir().unwrap();
+        for (data, name) in [(".terraform", "plain\n"), ("elsewhere", "moved")] {
+            std::fs::create_dir(directory.path().join(data)).unwrap();
+            std::fs::write(directory.path().join(data).join("environment"), name).unwrap();
+        }
+        let chosen = |variables: &[(&str, &str)]| {
+            let variable = |name: &str| variables.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into());
+            workspace(directory.path(), variable)
+        };
+        assert_eq!(chosen(&[]), "plain");
+        assert_eq!(chosen(&[("TF_WORKSPACE", ""), ("TF_DATA_DIR", "")]), "plain");
+        assert_eq!(chosen(&[("TF_DATA_DIR", "elsewhere")]), "moved");
+        assert_eq!(chosen(&[("TF_DATA_DIR", "elsewhere"), ("TF_WORKSPACE", "named")]), "named");
+        assert_eq!(chosen(&[("TF_DATA_DIR", "absent")]), "default");
     }
 
     #[test]

@@ -1,0 +1,2 @@
+# <domain>/<pool>/<name>
+tofu import anklume_volume.data pro/default/data

@@ -1,0 +1,224 @@
+//! Making a volume: empty in one request, or filled under a temporary name and renamed.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::model::{self, Filled, Model};
+use super::target::Target;
+use super::{KIND, LIMIT, read, source, users};
+use crate::incus::volume::{self, Volume};
+use crate::incus::{Error, Wait};
+use crate::plugin::{Call, Create, Diagnostic, Failure, Path, Private, Stored};
+use crate::resources::marks::{self, Found, Marks};
+use crate::resources::session::Session;
+use crate::resources::{pool, refusal, timeouts};
+
+/// How long clearing up after a failure may take: its own time, the call's may be over.
+const CLEAR: Duration = Duration::from_secs(30);
+
+/// Makes a volume, or goes on with one that an interrupted create of the same configuration made.
+pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
+    let model = Model::of(&input.planned).map_err(|error| refusal::defect("the volume", error))?;
+    let client = session.client_until(&timeouts::of_stop(call)).await?;
+    let pool = match &model.pool {
+        Some(pool) => pool.clone(),
+        None => pool::choose(&client, &session.project(&model.domain), "pool".into()).await?,
+    };
+    let target = Target::new(session, &client, &model.domain, &pool, &model.name);
+    let id = target.id();
+    session.create_once(KIND, &id)?;
+    let marks = Marks::new(marks::fingerprint(session.owner(), KIND, &id, &input.config, &[]));
+    let private = read::private(session, &marks.incarnation);
+    let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
+    let creation = Creation { session, target, model, marks, private, wait };
+    let result = creation.run(&input).await;
+    if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
+        session.forget(KIND, &id);
+    }
+    result
+}
+
+struct Creation<'s> {
+    session: &'s Session,
+    target: Target<'s>,
+    model: Model,
+    marks: Marks,
+    private: Private,
+    wait: Wait,
+}
+
+/// What came of the request that makes a volume.
+enum Made {
+    /// A new one.
+    New,
+    /// One of this name and fingerprint was there.
+    Adopted(Box<Volume>),
+}
+
+impl Creation<'_> {
+    async fn run(mut self, input: &Create) -> Result<Stored, Failure> {
+        let made = match self.model.source {
+            None => self.empty().await?,
+            Some(_) => self.filled().await?,
+        };
+        let mut warnings = users::attach(&self.target, &self.wait).await;
+        if let Made::Adopted(found) = &made {
+            if let Err(error) = self.bring().await {
+                marks::keep_before(&mut self.private, [&found.config]);
+                return Err(self.failed(input, &error).await);
+            }
+            warnings.warning(
+                Path::root(),
+                "Continued an interrupted create",
+                format!(
+                    "The volume \"{}\" was there already, made by an earlier apply of this configuration.",
+                    self.target.id()
+                ),
+            );
+        }
+        match self.target.fetch().await {
+            Ok(Some(found)) => Ok(Stored { warnings, ..self.stored(input, &found) }),
+            Ok(None) => Err(Diagnostic::error(
+                Path::root(),
+                "Unable to read volume",
+                "It vanished right after it was made. Apply again.",
+            )
+            .into()),
+            Err(error) => {
+                if let Made::New = made {
+                    self.lift().await;
+                }
+                Err(self.failed(input, &error).await)
+            }
+        }
+    }
+
+    fn stored(&self, input: &Create, found: &Volume) -> Stored {
+        let filled = Filled::found(found, &input.config);
+        let mut private = self.private.clone();
+        filled.keep(&mut private);
+        Stored::new(read::state(self.session, &self.target, found, &input.planned, &Filled::of(&private)), private)
+    }
+
+    /// What stands after a failure goes into the state.
+    async fn failed(&self, input: &Create, error: &Error) -> Failure {
+        let failure = Failure::from(self.target.failed("create", error));
+        let partial = match self.target.look_back().await {
+            Ok(Some(found)) => self.stored(input, &found),
+            Ok(None) => return failure,
+            Err(_) => {
+                let mut state = input.planned.clone();
+                state.set("id", self.target.id());
+                state.set("pool", self.target.pool.as_str());
+                Stored::new(state, self.private.clone())
+            }
+        };
+        failure.with_partial(partial)
+    }
+
+    /// Takes the protection off what this call made, so that the tainted object can go.
+    async fn lift(&self) {
+        let brief = Wait::within(CLEAR, CancellationToken::new());
+        if let Err(error) = self.target.modify(self.model.is_iso(), model::lift, &brief).await {
+            tracing::warn!(volume = %self.target.id(), %error, "protection not lifted");
+        }
+    }
+
+    async fn bring(&self) -> Result<(), Error> {
+        let write = |volume: &mut Volume| {
+            self.marks.write(&mut volume.config);
+            self.model.apply(volume, &Filled::default());
+            true
+        };
+        self.target.modify(self.model.is_iso(), write, &self.wait).await
+    }
+
+    /// Whether what is there was made by an interrupted create of ours.
+    fn recognise(&self, found: &Volume) -> Result<Made, Diagnostic> {
+        if marks::carried(&found.config) == self.marks.incarnation {
+            return Ok(Made::New);
+        }
+        match marks::recognise(&found.config, &self.marks.fingerprint) {
+            Found::Ours => Ok(Made::Adopted(Box::new(found.clone()))),
+            Found::Foreign => Err(refusal::taken("volume", &self.target.name, KIND, &self.target.id())),
+        }
+    }
+
+    async fn empty(&self) -> Result<Made, Failure> {
+        let mut wanted = Volume::default();
+        self.model.apply(&mut wanted, &Filled::default());
+        self.marks.write(&mut wanted.config);
+        let body = volume::Create {
+            name: self.target.name.clone(),
+            content_type: self.model.content_type.clone(),
+            description: wanted.description,
+            config: wanted.config,
+            source: None,
+        };
+        match self.target.client.run(volume::create(&self.target.project, &self.target.pool, &body), &self.wait).await {
+            Ok(_) => Ok(Made::New),
+            Err(error) => self.unclear(error).await,
+        }
+    }
+
+    /// The name is taken, or the answer was lost: the volume itself tells.
+    async fn unclear(&self, error: Error) -> Result<Made, Failure> {
+        if !error.is_already_exists() && !error.may_have_been_sent() {
+            return Err(self.target.explain("create", &error).await.into());
+        }
+        match self.target.look_back().await {
+            Ok(Some(found)) => Ok(self.recognise(&found)?),
+            Ok(None) => Err(self.target.failed("create", &error).into()),
+            Err(unread) => Err(self.target.failed("create", &unread).into()),
+        }
+    }
+
+    async fn filled(&self) -> Result<Made, Failure> {
+        if let Some(found) = self.target.fetch().await.map_err(|error| self.target.failed("create", &error))? {
+            return Ok(self.recognise(&found)?);
+        }
+        let is_iso = self.model.is_iso();
+        let temporary = self.target.named(&format!("anklume-{}", &self.marks.fingerprint[..16]));
+        if let Err(error) = temporary.delete(false, &self.wait).await {
+            return Err(self.target.explain("create", &error).await.into());
+        }
+        let result = self.fill_and_rename(&temporary).await;
+        if result.is_err() {
+            let brief = Wait::within(CLEAR, CancellationToken::new());
+            if let Err(error) = temporary.delete(false, &brief).await {
+                tracing::warn!(volume = %temporary.id(), %error, "a half-made volume was not deleted");
+            }
+            if is_iso
+                && let Ok(None) = self.target.look_back().await
+                && let Err(error) = self.target.write_marks(&crate::incus::Config::new(), &brief).await
+            {
+                tracing::warn!(volume = %self.target.id(), %error, "the marks of an ISO were not taken away");
+            }
+        }
+        result
+    }
+
+    async fn fill_and_rename(&self, temporary: &Target<'_>) -> Result<Made, Failure> {
+        if self.model.is_iso() {
+            let mut wanted = Volume::default();
+            self.model.apply(&mut wanted, &Filled::default());
+            self.marks.write(&mut wanted.config);
+            if let Err(error) = self.target.write_marks(&wanted.config, &self.wait).await {
+                return Err(self.target.explain("create", &error).await.into());
+            }
+        }
+        source::fill(self.session, temporary, &self.model, &self.marks, &self.wait).await?;
+        let target = &self.target;
+        let rename = volume::rename(&target.project, &target.pool, &temporary.name, &target.name);
+        match target.client.run(rename, &self.wait).await {
+            Ok(_) => {}
+            Err(error) => return self.unclear(error).await,
+        }
+        if self.model.is_iso() {
+            let describe = |volume: &mut Volume| self.model.apply(volume, &Filled::default());
+            target.modify(true, describe, &self.wait).await.map_err(|error| target.failed("create", &error))?;
+        }
+        Ok(Made::New)
+    }
+}

@@ -1,0 +1,66 @@
+//! Deleting a volume: detached from instances of ours, refused while anybody else uses it.
+
+use super::target::{Target, names};
+use super::{KIND, LIMIT, model, users};
+use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
+use crate::resources::session::Session;
+use crate::resources::{marks, refusal, timeouts};
+
+/// Deletes a volume. One of another incarnation was adopted by a replacement: it stays, and this counts as done.
+pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
+    refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
+    let client = session.client_until(&timeouts::of_stop(call)).await?;
+    let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
+    let (domain, pool, name) = names(&prior.state);
+    let target = Target::new(session, &client, domain, pool, name);
+    let failed = |error: &crate::incus::Error| target.failed("delete", error);
+    let Some(found) = target.fetch().await.map_err(|error| failed(&error))? else { return Ok(()) };
+    if !marks::same_incarnation(&found.config, &prior.private) {
+        return Ok(());
+    }
+    let kept = prior.state.get("delete_protection").as_bool() == Some(true);
+    if model::protection(&found.config).unwrap_or(kept) {
+        return Err(protected(&target.id()).into());
+    }
+    let users = users::users(&target, &found.used_by).await.map_err(|error| failed(&error))?;
+    if !users.others.is_empty() {
+        return Err(in_use(&target, &users.others).into());
+    }
+    let result = async {
+        for name in &users.ours {
+            users::detach(&target, name, &wait).await?;
+        }
+        target.delete(found.content_type == "iso", &wait).await
+    };
+    if let Err(error) = result.await {
+        let brief = crate::incus::Wait::afterwards();
+        // What stays is attached as it was, as far as that can be done.
+        users::attach(&target, &brief).await;
+        return Err(failed(&error).into());
+    }
+    session.forget(KIND, &target.id());
+    Ok(())
+}
+
+fn protected(id: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("delete_protection"),
+        "The volume is protected",
+        format!(
+            "\"{id}\" has `delete_protection`, and was left as it is. Set `delete_protection = false` and apply; then destroy or replace it. \
+             If it was tainted by hand, take that back first:\n\n    tofu untaint anklume_volume.<name>"
+        ),
+    )
+}
+
+fn in_use(target: &Target<'_>, others: &[String]) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        "Unable to delete volume: it is in use",
+        format!(
+            "Nothing was changed. Besides instances that have it by `volumes`, \"{}\" is used by:\n\n{}\n\nTake it from them first.",
+            target.id(),
+            others.join("\n")
+        ),
+    )
+}

@@ -1,0 +1,254 @@
+//! A volume as it is configured, as Incus keeps it, and as the state shows it. Pure.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+use crate::incus::{Config, volume::Volume};
+use crate::plugin::{DecodeError, Private, Value};
+use crate::resources::keys::{self, Own};
+use crate::resources::marks;
+use crate::resources::timeouts::{self, Timeouts};
+
+/// Keys with an attribute of their own.
+pub(super) const OWN: &[Own] = &[(SIZE, "size"), (SCHEDULE, "snapshots_schedule"), (EXPIRY, "snapshots_expiry")];
+pub(super) const SIZE: &str = "size";
+const SCHEDULE: &str = "snapshots.schedule";
+const EXPIRY: &str = "snapshots.expiry";
+const PROTECTION: &str = "delete_protection";
+
+/// Private state: the keys that Incus filled in by itself, separated by commas.
+const FILLED: &str = "filled";
+/// Keys that the drivers of Incus fill in (LVM and Ceph, 6.0 to 7.3).
+const DRIVERS: [&str; 2] = ["block.filesystem", "block.mount_options"];
+
+/// The attributes that a configuration may set.
+#[derive(Clone, Deserialize)]
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) domain: String,
+    pub(super) pool: Option<String>,
+    pub(super) content_type: String,
+    pub(super) size: Option<String>,
+    description: Option<String>,
+    config: Option<Config>,
+    pub(super) source: Option<Source>,
+    snapshots_schedule: Option<String>,
+    snapshots_expiry: Option<String>,
+    delete_protection: Option<bool>,
+    timeouts: Timeouts,
+}
+
+/// `source`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Source {
+    pub(super) volume: Option<String>,
+    pub(super) snapshot: Option<String>,
+    pub(super) pool: Option<String>,
+    pub(super) domain: Option<String>,
+    pub(super) file: Option<String>,
+    pub(super) sha256: Option<String>,
+}
+
+impl Model {
+    /// Reads what is planned.
+    ///
+    /// # Errors
+    ///
+    /// When `planned` does not have the form of the schema.
+    pub(super) fn of(planned: &Value) -> Result<Self, DecodeError> {
+        planned.decode()
+    }
+
+    pub(super) fn is_iso(&self) -> bool {
+        self.content_type == "iso"
+    }
+
+    /// Brings a volume to what is configured; returns whether anything changed. An ISO has its description and marks only.
+    ///
+    /// Every attribute is named, so that a new one does not compile until it has its place.
+    pub(super) fn apply(&self, volume: &mut Volume, filled: &Filled) -> bool {
+        let before = volume.clone();
+        let Self {
+            size,
+            description,
+            config,
+            source,
+            snapshots_schedule,
+            snapshots_expiry,
+            delete_protection,
+            timeouts,
+            // Decided at creation, or by an action.
+            name: _,
+            domain: _,
+            pool: _,
+            content_type: _,
+        } = self;
+        volume.description = description.clone().unwrap_or_default();
+        if !self.is_iso() {
+            let mut wanted = config.clone().unwrap_or_default();
+            for (key, value) in volume.config.iter().filter(|(key, _)| filled.has(key)) {
+                wanted.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+            keys::bring(&mut volume.config, &wanted, OWN);
+            // A source may have given a size that the configuration does not.
+            if let Some(size) = size {
+                volume.config.insert(SIZE.to_owned(), size.clone());
+            }
+            keys::put(&mut volume.config, SCHEDULE, snapshots_schedule.clone());
+            keys::put(&mut volume.config, EXPIRY, snapshots_expiry.clone());
+        }
+        timeouts::store(&mut volume.config, timeouts);
+        let protected = delete_protection.unwrap_or(true).to_string();
+        keys::put(&mut volume.config, &marks::stored(PROTECTION), Some(protected));
+        let source = source.as_ref().and_then(|source| serde_json::to_string(source).ok());
+        keys::put(&mut volume.config, &marks::stored("source"), source);
+        *volume != before
+    }
+}
+
+/// The protection that stands on a volume; `None` where none was ever written.
+pub(super) fn protection(config: &Config) -> Option<bool> {
+    marks::read_stored(config, PROTECTION).map(keys::is_true)
+}
+
+/// Takes the protection off.
+pub(super) fn lift(volume: &mut Volume) -> bool {
+    let before = volume.config.insert(marks::stored(PROTECTION), "false".to_owned());
+    before.as_deref() != Some("false")
+}
+
+/// Keys that nobody configured and that are no drift.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filled(BTreeSet<String>);
+
+impl Filled {
+    /// As `private` keeps it.
+    pub(super) fn of(private: &Private) -> Self {
+        let kept = private.get(FILLED).unwrap_or_default().split(',').filter(|key| !key.is_empty());
+        Self(kept.chain(DRIVERS).map(str::to_owned).collect())
+    }
+
+    /// What a volume that was just made has beside what was `configured`.
+    pub(super) fn found(volume: &Volume, configured: &Value) -> Self {
+        let extra = keys::visible(&volume.config, OWN).into_keys();
+        Self(extra.filter(|key| configured.get("config").get(key).is_null()).collect())
+    }
+
+    /// Keeps it in `private`.
+    pub(super) fn keep(&self, private: &mut Private) {
+        let kept: Vec<_> = self.0.iter().map(String::as_str).filter(|key| !DRIVERS.contains(key)).collect();
+        if kept.is_empty() { private.remove(FILLED) } else { private.set(FILLED, kept.join(",")) }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.0.contains(key)
+    }
+}
+
+/// Where a volume is.
+pub(super) struct Place<'p> {
+    pub(super) domain: &'p str,
+    pub(super) pool: &'p str,
+}
+
+/// The whole state. `prior` gives the spelling of what means the same; `protected` is the protection of a volume on which
+/// none was ever written.
+pub(super) fn state(found: &Volume, prior: &Value, place: &Place<'_>, filled: &Filled, protected: bool) -> Value {
+    let config = &found.config;
+    let mut visible = keys::visible(config, OWN);
+    visible.retain(|key, _| !filled.has(key) || prior.get("config").get(key).as_str().is_some());
+    let text = |key: &str| Value::from(config.get(key).cloned());
+    let mut state = Value::object();
+    state.set("id", format!("{}/{}/{}", place.domain, place.pool, found.name));
+    state.set("name", found.name.as_str());
+    state.set("domain", place.domain);
+    state.set("pool", place.pool);
+    state.set("content_type", found.content_type.as_str());
+    state.set("size", text(SIZE));
+    state.set("description", keys::description(&found.description, prior.get("description")));
+    state.set("config", keys::like_prior(prior.get("config"), visible));
+    state.set("source", source(config, prior.get("source")));
+    state.set("snapshots_schedule", text(SCHEDULE));
+    state.set("snapshots_expiry", text(EXPIRY));
+    state.set("delete_protection", protection(config).unwrap_or(protected));
+    state.set("timeouts", prior.get("timeouts").clone());
+    state
+}
+
+fn source(config: &Config, prior: &Value) -> Value {
+    if prior.as_map().is_some() {
+        return prior.clone();
+    }
+    let stored = marks::read_stored(config, "source");
+    let json = stored.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    json.filter(serde_json::Value::is_object).map_or(Value::Null, |json| {
+        let json = Value::from_json(&json);
+        Value::Map(schema::SOURCE.iter().map(|member| ((*member).to_owned(), json.get(member).clone())).collect())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn model(json: serde_json::Value) -> Model {
+        let mut all = json!({"name": "data", "domain": "pro", "content_type": "filesystem"});
+        all.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+        Model::of(&Value::from_json(&all)).unwrap()
+    }
+
+    fn place() -> Place<'static> {
+        Place { domain: "pro", pool: "default" }
+    }
+
+    #[test]
+    fn what_is_applied_is_read_back() {
+        let mut volume = Volume { content_type: "filesystem".into(), name: "data".into(), ..Volume::default() };
+        let wanted = json!({"size": "1GiB", "config": {"user.a": "b"}, "snapshots_expiry": "1d", "delete_protection": false,
+            "source": {"volume": "old"}});
+        assert!(model(wanted.clone()).apply(&mut volume, &Filled::default()));
+        assert!(!model(wanted).apply(&mut volume, &Filled::default()), "a second time");
+        let state = state(&volume, &Value::Null, &place(), &Filled::default(), true);
+        assert_eq!(state.get("id").as_str(), Some("pro/default/data"));
+        assert_eq!(state.get("size").as_str(), Some("1GiB"));
+        assert_eq!(state.get("config"), &Value::from_json(&json!({"user.a": "b"})));
+        assert_eq!(state.get("delete_protection").as_bool(), Some(false));
+        assert_eq!(state.get("source").get("volume").as_str(), Some("old"));
+    }
+
+    #[test]
+    fn what_incus_fills_in_is_neither_shown_nor_taken_away() {
+        let shown = json!({"name": "data", "config": {"size": "1GiB", "block.filesystem": "ext4", "zfs.x": "1"}});
+        let mut volume: Volume = serde_json::from_value(shown).unwrap();
+        let filled = Filled::found(&volume, &Value::Null);
+        let mut private = Private::default();
+        filled.keep(&mut private);
+        assert_eq!(private.get(FILLED), Some("zfs.x"));
+        let filled = Filled::of(&private);
+        assert!(state(&volume, &Value::Null, &place(), &filled, true).get("config").is_null());
+        model(json!({"size": "2GiB"})).apply(&mut volume, &filled);
+        assert_eq!((volume.config["zfs.x"].as_str(), volume.config["size"].as_str()), ("1", "2GiB"));
+        assert!(volume.config.contains_key("block.filesystem"));
+    }
+
+    #[test]
+    fn a_volume_of_others_is_protected_as_the_provider_says() {
+        let volume = Volume::default();
+        for protected in [true, false] {
+            let state = state(&volume, &Value::Null, &place(), &Filled::default(), protected);
+            assert_eq!(state.get("delete_protection").as_bool(), Some(protected));
+        }
+    }
+
+    #[test]
+    fn an_iso_keeps_its_config_but_for_the_marks() {
+        let mut volume = Volume::default();
+        volume.config.insert(SIZE.to_owned(), "3000000".to_owned());
+        model(json!({"content_type": "iso", "source": {"file": "x.iso"}})).apply(&mut volume, &Filled::default());
+        assert_eq!(volume.config["size"], "3000000");
+        assert_eq!(protection(&volume.config), Some(true));
+    }
+}

@@ -1,0 +1,179 @@
+//! What a plan of a volume says. Pure: no clock, no I/O.
+
+use super::KIND;
+use crate::plugin::{Action, Plan, Value};
+use crate::resources::session::{Preset, Session};
+use crate::resources::size;
+
+/// Private state: `kept` where the volume was made by others and its source is not known.
+pub(super) const SOURCE: &str = "source";
+
+pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
+    if plan.action == Action::Destroy {
+        return refuse_protected(plan, "destroyed");
+    }
+    if let (Some(domain), Some(name)) = (plan.planned.get("domain").as_str(), plan.planned.get("name").as_str()) {
+        let id = match plan.planned.get("pool").as_str() {
+            Some(pool) => format!("{domain}/{pool}/{name}"),
+            None => format!("{domain}/(the pool of the domain)/{name}"),
+        };
+        session.plan_once(KIND, &id, plan);
+    }
+    rules(session.delete_protection(), plan);
+}
+
+/// Everything that does not depend on what else is planned.
+pub(super) fn rules(protection: &Preset<bool>, plan: &mut Plan<'_>) {
+    let part = |name: &str| plan.planned.get(name).as_str();
+    match (part("domain"), part("pool"), part("name")) {
+        (Some(domain), Some(pool), Some(name)) => {
+            let id = format!("{domain}/{pool}/{name}");
+            plan.set("id", id);
+        }
+        _ => plan.unknown("id"),
+    }
+    if plan.config.get("delete_protection").is_null() {
+        match protection {
+            Preset::To(protected) => plan.set("delete_protection", *protected),
+            Preset::Unset => plan.set("delete_protection", true),
+            Preset::Unknown => plan.unknown("delete_protection"),
+        }
+    }
+    if plan.action != Action::Update {
+        return;
+    }
+    // What an empty volume, or one of others, is filled with is known; a source that goes leaves the content.
+    let (from, to) = (plan.prior.get("source"), plan.planned.get("source"));
+    let refilled = !to.is_null() && !to.has_unknown() && plan.private.get(SOURCE) != Some("kept");
+    if refilled && from != to {
+        plan.replace("source");
+    }
+    if !plan.replaces() {
+        return shrink(plan);
+    }
+    let decided = |name: &&str| plan.planned.get(name).is_known() && plan.planned.get(name) != plan.prior.get(name);
+    if ["domain", "content_type", "source"].iter().any(decided) {
+        refuse_protected(plan, "replaced");
+    }
+}
+
+fn shrink(plan: &mut Plan<'_>) {
+    let bytes = |value: &Value| value.get("size").as_str().and_then(|text| size::parse(text).ok());
+    if let (Some(from), Some(to), Some("block")) =
+        (bytes(plan.prior), bytes(&plan.planned), plan.planned.get("content_type").as_str())
+        && to < from
+    {
+        plan.diagnostics.error(
+            "size",
+            "A block volume cannot shrink",
+            "Incus only grows it. Set the old size or a larger one; for a smaller disk, make another volume.",
+        );
+    }
+}
+
+fn refuse_protected(plan: &mut Plan<'_>, what: &str) {
+    if plan.prior.get("delete_protection").as_bool() != Some(true) {
+        return;
+    }
+    let id = plan.prior.get("id").as_str().unwrap_or_default().to_owned();
+    plan.diagnostics.error(
+        "delete_protection",
+        "The volume is protected",
+        format!(
+            "\"{id}\" would be {what} with its content, and has `delete_protection`. Set `delete_protection = false` and apply; then make this change."
+        ),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{Diagnostics, Private};
+    use crate::resources::volume::schema::schema;
+    use serde_json::json;
+
+    fn all(json: serde_json::Value) -> Value {
+        let mut value = Value::from_json(&json!({"name": "data", "domain": "pro", "size": "1GiB"}));
+        let json = Value::from_json(&json);
+        for attribute in schema().attributes() {
+            if !json.get(attribute.name()).is_null() || value.get(attribute.name()).is_null() {
+                value.set(attribute.name(), json.get(attribute.name()).clone());
+            }
+        }
+        value
+    }
+
+    fn prior(json: serde_json::Value) -> Value {
+        let mut value = all(json);
+        for (name, text) in [("id", "pro/default/data"), ("pool", "default")] {
+            value.set(name, text);
+        }
+        if value.get("content_type").is_null() {
+            value.set("content_type", "filesystem");
+        }
+        if value.get("delete_protection").is_null() {
+            value.set("delete_protection", true);
+        }
+        value
+    }
+
+    fn planned(prior: &Value, config: &Value, private: Private) -> (Value, bool, Diagnostics) {
+        let mut plan = Plan::start(&schema(), config, prior, &Value::object(), private);
+        rules(&Preset::Unset, &mut plan);
+        (plan.planned.clone(), plan.replaces(), plan.diagnostics)
+    }
+
+    #[test]
+    fn the_id_is_known_where_the_pool_is() {
+        let (plan, ..) = planned(&Value::Null, &all(json!({"pool": "fast"})), Private::default());
+        assert_eq!(plan.get("id").as_str(), Some("pro/fast/data"));
+        assert_eq!(plan.get("delete_protection").as_bool(), Some(true));
+        let (plan, ..) = planned(&Value::Null, &all(json!({})), Private::default());
+        assert!(plan.get("id").is_unknown() && plan.get("pool").is_unknown());
+    }
+
+    #[test]
+    fn a_block_volume_does_not_shrink_and_a_filesystem_may() {
+        let problems = |kind: &str, size: &str| {
+            let before = prior(json!({"content_type": kind}));
+            let (_, replaces, found) =
+                planned(&before, &all(json!({"content_type": kind, "size": size})), Private::default());
+            assert!(!replaces);
+            found.iter().map(|one| one.path.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(problems("block", "512MiB"), ["size"]);
+        assert!(problems("block", "2GiB").is_empty() && problems("filesystem", "512MiB").is_empty());
+        assert!(problems("block", "1024MiB").is_empty(), "the same size in another spelling");
+    }
+
+    #[test]
+    fn another_source_replaces_and_none_leaves_the_content() {
+        let source = |name: &str| {
+            all(
+                json!({"source": {"volume": name, "snapshot": null, "pool": null, "domain": null, "file": null, "sha256": null}}),
+            )
+        };
+        let of = |name: &str| {
+            let mut before = prior(json!({"delete_protection": false}));
+            before.set("source", source(name).get("source").clone());
+            before
+        };
+        let replaces = |prior: &Value, config: &Value, private| planned(prior, config, private).1;
+        assert!(replaces(&of("a"), &source("b"), Private::default()));
+        assert!(!replaces(&of("a"), &source("a"), Private::default()));
+        assert!(!replaces(&of("a"), &all(json!({})), Private::default()));
+        let mut kept = Private::default();
+        kept.set(SOURCE, "kept");
+        assert!(!replaces(&prior(json!({})), &source("a"), kept));
+        let (_, replaced, found) = planned(&prior(json!({})), &source("a"), Private::default());
+        assert!(replaced && found.has_errors(), "a protected one is refused");
+    }
+
+    #[test]
+    fn another_name_or_pool_keeps_the_volume() {
+        let (plan, replaces, found) =
+            planned(&prior(json!({})), &all(json!({"name": "other", "pool": "fast"})), Private::default());
+        assert!(!replaces && found.is_empty());
+        assert_eq!(plan.get("id").as_str(), Some("pro/fast/other"));
+    }
+}

@@ -1,0 +1,143 @@
+//! The form of `anklume_volume`.
+
+use crate::plugin::{Attribute, Problem, Schema, Type, Value};
+use crate::resources::{expiry, name, schedule, size, timeouts};
+
+/// Every attribute, with what the documentation says of it.
+pub(super) fn schema() -> Schema {
+    let mut attributes = identity();
+    attributes.extend(content());
+    Schema::new(
+        0,
+        "A storage volume of a domain: data that outlives the instances that use it. Attach it with `volumes` of `anklume_instance`; \
+         to delete it, set `delete_protection = false` and apply first.",
+        attributes,
+    )
+}
+
+fn identity() -> Vec<Attribute> {
+    vec![
+        Attribute::string("id").computed().describe("`<domain>/<pool>/<name>`."),
+        Attribute::string("name").required().check(name::volume).describe(
+            "Its name, unique in its domain and pool. A change renames it in place; the instances that use it have to be stopped, \
+             and follow.",
+        ),
+        Attribute::string("domain")
+            .required()
+            .replace()
+            .check(name::domain)
+            .describe("The `anklume_domain` that it belongs to. A change replaces it."),
+        Attribute::string("pool").optional_computed().describe(
+            "Its storage pool. Unset: the domain's `storage_pool`, else the only one. A change moves it, content and snapshots \
+             kept; the instances that use it have to be stopped, and follow.",
+        ),
+        Attribute::string("description").optional().describe("Free text."),
+    ]
+}
+
+fn content() -> Vec<Attribute> {
+    vec![
+        Attribute::string("content_type").default("filesystem").replace().check(content_type).describe(
+            "`filesystem` (the default), `block` (a disk, for virtual machines) or `iso` (an optical disk, for virtual machines; \
+             needs a `source`). A change replaces it.",
+        ),
+        Attribute::string("size")
+            .optional_computed()
+            .check(size::check)
+            .same(size::same)
+            .describe(
+                "Its size, such as `20GiB`; needed unless `source` gives it. It grows in place, and a filesystem shrinks where the \
+                 pool's driver can and the data fits. A block volume never shrinks.",
+            ),
+        Attribute::map("config", Type::String)
+            .optional()
+            .describe("Keys as Incus documents them, such as `security.shifted`. A key with an attribute of its own is refused."),
+        source(),
+        Attribute::string("snapshots_schedule")
+            .optional()
+            .check(schedule::check)
+            .describe("When Incus takes snapshots: `@daily` and the like, or five cron fields; several separated by a comma and a space."),
+        Attribute::string("snapshots_expiry")
+            .optional()
+            .check(expiry::check)
+            .describe("When Incus drops them: `24H`, `7d`, `2w 3d`; `S` `M` `H` are seconds, minutes, hours, `d` `w` `m` `y` days to years."),
+        Attribute::bool("delete_protection").optional_computed().describe(
+            "Whether destruction is refused. Default: that of the provider, else true. To destroy or replace the volume, set it to \
+             false and apply first.",
+        ),
+        timeouts::attribute(),
+    ]
+}
+
+/// The members of `source`.
+pub(super) const SOURCE: [&str; 6] = ["volume", "snapshot", "pool", "domain", "file", "sha256"];
+
+fn source() -> Attribute {
+    let text = |name: &str, what: &str| Attribute::string(name).optional().describe(what);
+    Attribute::single(
+        "source",
+        vec![
+            text("volume", "A volume to copy, by its name."),
+            text("snapshot", "The snapshot of that volume to copy. Unset: the volume as it is."),
+            text("pool", "The pool of that volume. Unset: its domain's."),
+            text("domain", "The domain of that volume. Unset: this one."),
+            text(
+                "file",
+                "A file on this machine, which is streamed to Incus: a backup as `incus storage volume export` writes it, or for \
+                 `content_type = \"iso\"` an ISO image.",
+            ),
+            Attribute::string("sha256").optional().check(sha256).same(same_sha256).describe(
+                "The SHA-256 of the file, in hexadecimal, with or without `sha256:` before it. Another one replaces the volume.",
+            ),
+        ],
+    )
+    .optional()
+    .describe(
+        "What it is filled with when it is made: either `volume` or `file`. Unset: nothing. A change from one source to another \
+         replaces the volume.",
+    )
+}
+
+fn content_type(value: &Value) -> Result<(), Problem> {
+    match value.as_str() {
+        Some(text) if !["filesystem", "block", "iso"].contains(&text) => Err(Problem::new(
+            "Unknown content type",
+            format!("\"{text}\" is none of \"filesystem\", \"block\" and \"iso\". Write one of them."),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The digits of a checksum, in lower case.
+pub(super) fn digits(text: &str) -> String {
+    text.strip_prefix("sha256:").unwrap_or(text).to_ascii_lowercase()
+}
+
+fn sha256(value: &Value) -> Result<(), Problem> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    let digits = digits(text);
+    if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "Invalid checksum",
+        format!("\"{text}\" is not a SHA-256. Write its 64 hexadecimal digits, as `sha256sum` prints them."),
+    ))
+}
+
+fn same_sha256(left: &Value, right: &Value) -> bool {
+    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if digits(left) == digits(right))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_the_same_with_its_prefix_and_in_capitals() {
+        let (plain, long) = ("ab".repeat(32), format!("sha256:{}", "AB".repeat(32)));
+        assert!(sha256(&plain.as_str().into()).is_ok() && sha256(&long.as_str().into()).is_ok());
+        assert!(same_sha256(&plain.into(), &long.into()));
+        assert!(sha256(&"abc".into()).is_err() && sha256(&Value::Unknown).is_ok());
+    }
+}

@@ -1,0 +1,203 @@
+//! One volume on the server, and what is done to it. The marks of an ISO, which takes no keys, stand on its project.
+
+use crate::incus::project::{self, Project};
+use crate::incus::volume::{self, Volume};
+use crate::incus::{Client, Config, Error, Refusal, Wait};
+use crate::plugin::{Diagnostic, Path, Value};
+use crate::resources::session::Session;
+use crate::resources::{marks, pool, refusal};
+
+/// What all keys of ours begin with.
+const OURS: &str = "user.anklume.";
+
+/// A volume by name.
+#[derive(Clone)]
+pub(super) struct Target<'c> {
+    pub(super) client: &'c Client,
+    /// As it is configured.
+    pub(super) domain: String,
+    /// Its Incus project.
+    pub(super) project: String,
+    pub(super) pool: String,
+    pub(super) name: String,
+}
+
+/// `domain`, `pool` and `name` of a state.
+pub(super) fn names(state: &Value) -> (&str, &str, &str) {
+    let text = |name: &str| state.get(name).as_str().unwrap_or_default();
+    (text("domain"), text("pool"), text("name"))
+}
+
+impl<'c> Target<'c> {
+    pub(super) fn new(session: &Session, client: &'c Client, domain: &str, pool: &str, name: &str) -> Self {
+        let project = session.project(domain);
+        Self { client, domain: domain.to_owned(), project, pool: pool.to_owned(), name: name.to_owned() }
+    }
+
+    /// The same under another name.
+    pub(super) fn named(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
+    }
+
+    /// `<domain>/<pool>/<name>`.
+    pub(super) fn id(&self) -> String {
+        format!("{}/{}/{}", self.domain, self.pool, self.name)
+    }
+
+    /// A GET of its own, and one of the project for an ISO; `None` when it is gone.
+    pub(super) async fn fetch(&self) -> Result<Option<Volume>, Error> {
+        let request = volume::get(&self.project, &self.pool, &self.name);
+        let Some(mut found) = self.client.find::<Volume>(request).await? else { return Ok(None) };
+        if found.content_type == "iso" {
+            self.add_marks(&mut found, self.client.find::<Project>(project::get(&self.project)).await?);
+        }
+        Ok(Some(found))
+    }
+
+    /// [`Self::fetch`] after a failure, which may have been the end of the call's own time.
+    pub(super) async fn look_back(&self) -> Result<Option<Volume>, Error> {
+        let client = self.client.reading(&Wait::afterwards());
+        Target {
+            client: &client,
+            domain: self.domain.clone(),
+            project: self.project.clone(),
+            pool: self.pool.clone(),
+            name: self.name.clone(),
+        }
+        .fetch()
+        .await
+    }
+
+    /// [`Self::fetch`], from the lists that overlapping reads share.
+    pub(super) async fn read(&self) -> Result<Option<Volume>, Error> {
+        let found = self.client.read_volume(&self.project, &self.pool, &self.name).await?;
+        let Some(mut found) = found else { return Ok(None) };
+        if found.content_type == "iso" {
+            self.add_marks(&mut found, self.client.read_project(&self.project).await?);
+        }
+        Ok(Some(found))
+    }
+
+    fn add_marks(&self, found: &mut Volume, project: Option<Project>) {
+        let lead = iso_lead(&self.pool, &self.name);
+        for (key, value) in project.into_iter().flat_map(|project| project.config) {
+            if let Some(rest) = key.strip_prefix(&lead) {
+                found.config.insert(format!("{OURS}{rest}"), value);
+            }
+        }
+    }
+
+    /// Reads the volume, lets `change` edit it, and writes it back. Of an ISO only the description and the marks are
+    /// written.
+    pub(super) async fn modify(
+        &self,
+        is_iso: bool,
+        mut change: impl FnMut(&mut Volume) -> bool,
+        wait: &Wait,
+    ) -> Result<(), Error> {
+        let get = volume::get(&self.project, &self.pool, &self.name);
+        if !is_iso {
+            return self.client.modify(get, change, wait).await.map(|_| ());
+        }
+        let mut found = self.client.get::<Volume>(get.clone()).await?.value;
+        let project = self.client.find::<Project>(project::get(&self.project)).await?;
+        self.add_marks(&mut found, project);
+        let described = found.description.clone();
+        if !change(&mut found) {
+            return Ok(());
+        }
+        self.write_marks(&found.config, wait).await?;
+        if found.description == described {
+            return Ok(());
+        }
+        let describe = |volume: &mut Volume| {
+            volume.description.clone_from(&found.description);
+            true
+        };
+        self.client.modify(get, describe, wait).await.map(|_| ())
+    }
+
+    /// Makes the marks in `config` those of the ISO of this name; none takes them away.
+    pub(super) async fn write_marks(&self, config: &Config, wait: &Wait) -> Result<(), Error> {
+        let lead = iso_lead(&self.pool, &self.name);
+        let write = |project: &mut Project| {
+            let before = project.config.clone();
+            project.config.retain(|key, _| !key.starts_with(&lead));
+            for (key, value) in config {
+                if let Some(rest) = key.strip_prefix(OURS) {
+                    project.config.insert(format!("{lead}{rest}"), value.clone());
+                }
+            }
+            before != project.config
+        };
+        self.client.modify(project::get(&self.project), write, wait).await.map(|_| ())
+    }
+
+    /// Deletes it; gone already is fine. The marks of an ISO go after it.
+    pub(super) async fn delete(&self, is_iso: bool, wait: &Wait) -> Result<(), Error> {
+        match self.client.run(volume::delete(&self.project, &self.pool, &self.name), wait).await {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+        if is_iso { self.write_marks(&Config::new(), wait).await } else { Ok(()) }
+    }
+
+    /// The diagnostic of a request that failed.
+    pub(super) fn failed(&self, verb: &str, error: &Error) -> Diagnostic {
+        let mut diagnostic = refusal::diagnostic(format!("Unable to {verb} volume"), error);
+        if diagnostic.path == Path::from("storage_pool") {
+            diagnostic.path = Path::from("pool");
+        }
+        diagnostic.detail = format!(
+            "Volume \"{}\" in pool \"{}\" of domain \"{}\". {}",
+            self.name, self.pool, self.domain, diagnostic.detail
+        );
+        diagnostic
+    }
+
+    /// [`Self::failed`], with what is missing looked up: Incus answers alike whether it is the project or something else.
+    pub(super) async fn explain(&self, verb: &str, error: &Error) -> Diagnostic {
+        match error.refusal() {
+            Some(Refusal::PoolNotFound) => self.no_pool(verb, error).await,
+            Some(Refusal::NotFound) => {
+                match self.client.reading(&Wait::afterwards()).find::<Project>(project::get(&self.project)).await {
+                    Ok(None) => Diagnostic::error(
+                        Path::from("domain"),
+                        format!("Unable to {verb} volume: no such domain"),
+                        format!(
+                            "There is no domain \"{}\". Refer to it as `anklume_domain.<name>.name`, so that it is made first.\n\n{}",
+                            self.domain,
+                            refusal::causes(error)
+                        ),
+                    ),
+                    _ => self.failed(verb, error),
+                }
+            }
+            _ => self.failed(verb, error),
+        }
+    }
+
+    async fn no_pool(&self, verb: &str, error: &Error) -> Diagnostic {
+        let names = pool::names(self.client).await.unwrap_or_default();
+        Diagnostic::error(
+            Path::from("pool"),
+            format!("Unable to {verb} volume: no such storage pool"),
+            format!(
+                "There is no storage pool \"{}\". There are: {}.\n\n{}",
+                self.pool,
+                names.join(", "),
+                refusal::causes(error)
+            ),
+        )
+    }
+}
+
+/// What the keys of an ISO begin with on its project.
+fn iso_lead(pool: &str, name: &str) -> String {
+    format!("{}.", marks::stored(&format!("iso.{pool}.{name}")))
+}
+
+/// Whether the project says that this ISO is protected.
+pub(crate) fn iso_is_protected(project: &Config, pool: &str, name: &str) -> bool {
+    project.get(&format!("{}delete_protection", iso_lead(pool, name))).is_some_and(|value| value == "true")
+}

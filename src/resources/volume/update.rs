@@ -1,0 +1,151 @@
+//! Changing a volume in place: its keys, its size, its name and its pool. Its content stays.
+
+use super::model::{Filled, Model};
+use super::plan::SOURCE;
+use super::target::{Target, names};
+use super::{KIND, LIMIT, read, users};
+use crate::incus::volume::{self, Volume};
+use crate::incus::{Config, Error, Wait};
+use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Update};
+use crate::resources::session::Session;
+use crate::resources::{marks, refusal, timeouts};
+
+/// Updates a volume in place.
+pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
+    refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
+    let model = Model::of(&input.planned).map_err(|error| refusal::defect("the volume", error))?;
+    let client = session.client_until(&timeouts::of_stop(call)).await?;
+    let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
+    let (domain, pool, name) = names(&input.prior);
+    let old = Target::new(session, &client, domain, pool, name);
+    let new = Target::new(session, &client, &model.domain, model.pool.as_deref().unwrap_or(pool), &model.name);
+    let filled = Filled::of(&input.private);
+    let mut private = input.private.clone();
+    private.remove(SOURCE);
+    let fingerprint = marks::fingerprint(session.owner(), KIND, &new.id(), &input.config, &[]);
+    let kept = &input.private;
+    let change = Change { old: &old, new: &new, model: &model, filled: &filled, kept, fingerprint, wait: &wait };
+    let changed = match change.moves() {
+        true => change.carry().await,
+        false => change.write().await,
+    };
+    let changed = match changed {
+        Ok(()) => new.fetch().await.map_err(|error| new.failed("read", &error)),
+        Err(told) => Err(told),
+    };
+    match changed {
+        Ok(Some(found)) => Ok(Stored::new(read::state(session, &new, &found, &input.planned, &filled), private)),
+        Ok(None) => Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into()),
+        Err(told) => Err(partial(session, told.into(), &input, &old, &new).await),
+    }
+}
+
+struct Change<'c> {
+    old: &'c Target<'c>,
+    new: &'c Target<'c>,
+    model: &'c Model,
+    filled: &'c Filled,
+    /// By which it is known to be ours.
+    kept: &'c Private,
+    /// That of the new configuration; written before a rename or a move only.
+    fingerprint: String,
+    wait: &'c Wait,
+}
+
+impl Change<'_> {
+    fn moves(&self) -> bool {
+        self.old.name != self.new.name || self.old.pool != self.new.pool
+    }
+
+    async fn write(&self) -> Result<(), Diagnostic> {
+        let mut stranger = false;
+        let write = |volume: &mut Volume| {
+            stranger = !marks::same_incarnation(&volume.config, self.kept);
+            if stranger {
+                return false;
+            }
+            let before = volume.config.clone();
+            if self.moves() {
+                volume.config.insert(marks::FINGERPRINT.to_owned(), self.fingerprint.clone());
+            }
+            self.model.apply(volume, self.filled) | (before != volume.config)
+        };
+        let written = self.old.modify(self.model.is_iso(), write, self.wait).await;
+        written.map_err(|error| self.old.failed("update", &error))?;
+        if stranger { Err(refusal::stranger("volume", &self.old.name)) } else { Ok(()) }
+    }
+
+    /// Renames or moves it. Nothing is written before it is known that nobody who uses it runs.
+    async fn carry(&self) -> Result<(), Diagnostic> {
+        let (old, new) = (self.old, self.new);
+        let failed = |error: &Error| old.failed("update", error);
+        let found = old.fetch().await.map_err(|error| failed(&error))?;
+        let Some(found) = found else {
+            return Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again."));
+        };
+        let users = users::users(old, &found.used_by).await.map_err(|error| failed(&error))?;
+        if !users.running.is_empty() {
+            return Err(in_use(old, new, &users.running));
+        }
+        self.write().await?;
+        let is_iso = self.model.is_iso();
+        if is_iso {
+            let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
+            new.write_marks(&marked.config, self.wait).await.map_err(|error| failed(&error))?;
+        }
+        let request = match old.pool == new.pool {
+            true => volume::rename(&old.project, &old.pool, &old.name, &new.name),
+            false => volume::move_to_pool(&old.project, &old.pool, &old.name, &new.pool, &new.name),
+        };
+        if let Err(error) = old.client.run(request, self.wait).await {
+            if error.is_already_exists() {
+                return Err(taken(new));
+            }
+            return Err(if error.refusal() == Some(&crate::incus::Refusal::PoolNotFound) {
+                new.explain("update", &error).await
+            } else {
+                failed(&error)
+            });
+        }
+        if is_iso {
+            old.write_marks(&Config::new(), self.wait).await.map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn in_use(old: &Target<'_>, new: &Target<'_>, running: &[String]) -> Diagnostic {
+    let (at, what) = if old.pool == new.pool { ("name", "rename") } else { ("pool", "move") };
+    Diagnostic::error(
+        Path::from(at),
+        format!("Unable to {what} volume: it is in use"),
+        format!(
+            "Incus does that only while nobody who uses the volume runs. Nothing was changed. Running now:\n\n{}\n\nSet `running = false` on \
+             them and apply; then make this change, and set it back.",
+            running.join("\n")
+        ),
+    )
+}
+
+fn taken(new: &Target<'_>) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("name"),
+        "Unable to update volume: the name is taken",
+        format!("There is a volume \"{}\" in the pool \"{}\" already. Choose another name.", new.name, new.pool),
+    )
+}
+
+/// What stands now, under the old name or the new one, goes into the state.
+async fn partial(session: &Session, failure: Failure, input: &Update, old: &Target<'_>, new: &Target<'_>) -> Failure {
+    for target in [old, new] {
+        let Ok(Some(found)) = target.look_back().await else { continue };
+        // Under the new name there may be somebody else's, because of which the rename failed.
+        if !marks::same_incarnation(&found.config, &input.private) {
+            continue;
+        }
+        let filled = Filled::of(&input.private);
+        let state = read::state(session, target, &found, &input.prior, &filled);
+        return failure.with_partial(Stored::new(state, input.private.clone()));
+    }
+    failure
+}

@@ -1,0 +1,123 @@
+//! Who uses a volume, and how it is taken from instances of ours and given back.
+
+use std::collections::BTreeMap;
+
+use super::target::Target;
+use crate::incus::instance::{self, Instance};
+use crate::incus::{Devices, Error, Wait};
+use crate::plugin::{Diagnostics, Path};
+use crate::resources::{keys, marks, refusal};
+
+/// What the notes of a detached volume begin with, on the instances that it was detached from.
+pub(crate) const NOTES: &str = "user.anklume.detached.";
+
+fn note(target: &Target<'_>) -> String {
+    format!("{NOTES}{}.{}", target.pool, target.name)
+}
+
+/// What of an instance is on the volume.
+fn on_it(found: &Instance, target: &Target<'_>) -> Devices {
+    let is = |device: &BTreeMap<String, String>| {
+        let has = |key: &str, value: &str| device.get(key).is_some_and(|found| found == value);
+        has("type", "disk") && has("pool", &target.pool) && has("source", &target.name)
+    };
+    found.devices.iter().filter(|(_, device)| is(device)).map(|(name, device)| (name.clone(), device.clone())).collect()
+}
+
+/// Whether this provider made the instance, or wrote its volumes.
+fn is_ours(found: &Instance) -> bool {
+    found.config.contains_key(marks::FINGERPRINT) || marks::read_stored(&found.config, "volumes").is_some()
+}
+
+/// The users of a volume.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    /// Instances of ours that have it by `sv-` devices alone.
+    pub(super) ours: Vec<String>,
+    /// Everybody else, a line each.
+    pub(super) others: Vec<String>,
+    /// Instances that run, a line each.
+    pub(super) running: Vec<String>,
+}
+
+/// Looks at each user.
+pub(super) async fn users(target: &Target<'_>, used_by: &[String]) -> Result<Users, Error> {
+    let mut users = Users::default();
+    for path in used_by {
+        let line = || format!("    {}", keys::short_user(path));
+        let (plain, query) = path.split_once('?').unwrap_or((path, ""));
+        let own =
+            query.split('&').find_map(|pair| pair.strip_prefix("project=")).unwrap_or("default") == target.project;
+        let name = plain.strip_prefix("/1.0/instances/").filter(|name| own && !name.contains('/'));
+        let Some(name) = name else {
+            users.others.push(line());
+            continue;
+        };
+        let Some(found) = target.client.find::<Instance>(instance::get(&target.project, name)).await? else { continue };
+        if !found.is_stopped() {
+            users.running.push(line());
+        }
+        let devices = on_it(&found, target);
+        if is_ours(&found) && !devices.is_empty() && devices.keys().all(|device| device.starts_with("sv-")) {
+            users.ours.push(name.to_owned());
+        } else {
+            users.others.push(line());
+        }
+    }
+    Ok(users)
+}
+
+/// Takes the volume from the instance `name`, and leaves a note there by which [`attach`] gives it back.
+pub(super) async fn detach(target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), Error> {
+    let detach = |found: &mut Instance| {
+        let devices = on_it(found, target);
+        found.devices.retain(|device, _| !devices.contains_key(device));
+        if let Ok(text) = serde_json::to_string(&devices) {
+            found.config.insert(note(target), text);
+        }
+        !devices.is_empty()
+    };
+    match target.client.modify(instance::get(&target.project, name), detach, wait).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a volume back to the instance `name`, as its note says.
+async fn give_back(target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), Error> {
+    let attach = |found: &mut Instance| {
+        let Some(text) = found.config.remove(&note(target)) else { return false };
+        for (device, keys) in serde_json::from_str::<Devices>(&text).unwrap_or_default() {
+            found.devices.entry(device).or_insert(keys);
+        }
+        true
+    };
+    target.client.modify(instance::get(&target.project, name), attach, wait).await.map(|_| ())
+}
+
+/// Gives a volume that was just made, or could not be deleted, back to the instances that a delete took it from. Where
+/// that fails the next plan of the instance shows it: a warning.
+pub(super) async fn attach(target: &Target<'_>, wait: &Wait) -> Diagnostics {
+    let mut warnings = Diagnostics::default();
+    let noted = match target.client.read_instances(&target.project).await {
+        Ok(found) => found.into_iter().filter(|found| found.config.contains_key(&note(target))).map(|found| found.name),
+        Err(error) => {
+            warnings.warning(Path::root(), "Unable to look for instances of the volume", refusal::causes(&error));
+            return warnings;
+        }
+    };
+    for name in noted {
+        if let Err(error) = give_back(target, &name, wait).await {
+            warnings.warning(
+                Path::root(),
+                "The volume was not attached again",
+                format!(
+                    "The instance \"{name}\" had the volume \"{}\" before it was replaced. Its next plan attaches it.\n\n{}",
+                    target.id(),
+                    refusal::causes(&error)
+                ),
+            );
+        }
+    }
+    warnings
+}

@@ -1,0 +1,188 @@
+//! `volumes` of an instance, and what becomes of them when the volume goes.
+
+use crate::Case;
+use crate::cli::{APPLY, Workspace};
+
+pub(crate) const CASES: &[Case] = &[
+    ("volumes_are_attached_and_detached_while_the_instance_runs", attached),
+    ("a_replaced_volume_is_attached_again_and_a_deleted_one_is_detached", replaced),
+    ("a_volume_moves_to_another_pool_with_its_users_stopped", moved),
+];
+
+const BOX: &str = "anklume_instance.box";
+const DATA: &str = "anklume_volume.data";
+
+fn instance(label: &str, rest: &str) -> String {
+    format!(
+        "resource \"anklume_instance\" \"{label}\" {{\n  name = \"{label}\"\n  domain = anklume_domain.d.name\n  image = \"busybox\"\n  \
+         stop_timeout = \"0s\"\n  delete_protection = false\n  wait = {{ addresses = false }}\n{rest}\n}}\n\n"
+    )
+}
+
+/// A domain, a volume `data` of `size` and what else it has, and instances.
+fn configuration(domain: &str, volume: &str, instances: &str) -> String {
+    format!(
+        "resource \"anklume_domain\" \"d\" {{\n  name = \"{domain}\"\n  storage_pool = \"default\"\n}}\n\n\
+         resource \"anklume_volume\" \"data\" {{\n  domain = anklume_domain.d.name\n  delete_protection = false\n{volume}\n}}\n\n{instances}"
+    )
+}
+
+const VOLUMES: &str = "  volumes = { data = { volume = anklume_volume.data.name, mount = \"/srv/data\" } }";
+
+fn shell(run: &Workspace, domain: &str, name: &str, line: &str) -> String {
+    run.incus().run(&["exec", name, "--project", domain, "--", "sh", "-c", line])
+}
+
+fn attached(run: &Workspace) {
+    let (name, incus) = (run.domain("vatt"), run.incus());
+    let volume = |size: &str| format!("  name = \"data\"\n  size = \"{size}\"");
+    run.configure(&configuration(&name, &volume("32MiB"), &instance("box", "")));
+    run.apply();
+    let pid = || incus.query(&format!("/1.0/instances/box/state?project={name}"))["pid"].clone();
+    let device = |of: &str| incus.instance(&name, "box").unwrap()["devices"][of].clone();
+    let before = pid();
+    run.configure(&configuration(&name, &volume("32MiB"), &instance("box", VOLUMES)));
+    run.plan_updates(&[BOX]);
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(
+        (device("sv-data")["source"].as_str(), device("sv-data")["pool"].as_str()),
+        (Some("data"), Some("default"))
+    );
+    assert_eq!(run.attributes(BOX)["volumes"]["data"]["pool"], "default");
+    shell(run, &name, "box", "echo kept > /srv/data/text");
+
+    // A second user, a directory of the host and a larger volume, all while it runs.
+    let host = format!(
+        "  volumes = {{\n    data = {{ volume = anklume_volume.data.name, mount = \"/srv/data\" }}\n    \
+                        host = {{ path = {:?}, mount = \"/mnt/host\", read_only = true }}\n  }}",
+        run.dir()
+    );
+    let two = format!("{}{}", instance("box", &host), instance("second", VOLUMES));
+    run.configure(&configuration(&name, &volume("64MiB"), &two));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(shell(run, &name, "second", "cat /srv/data/text"), "kept");
+    shell(run, &name, "box", "test -e /mnt/host/main.tf && ! touch /mnt/host/x");
+    assert_eq!(pid(), before, "it was not restarted");
+
+    run.configure(&configuration(&name, &volume("64MiB").replace("data", "other"), &two));
+    let refused = run.apply_fails();
+    assert!(refused.contains("instance box") && refused.contains("instance second"), "{refused}");
+    run.configure(&configuration(&name, &volume("64MiB"), &two));
+    run.plan_is_empty();
+
+    for meddle in [
+        ["config", "device", "remove", "box", "sv-data"].as_slice(),
+        &["config", "device", "set", "box", "sv-data", "limits.read=10MB"],
+        &["config", "device", "set", "box", "sv-data", "readonly=true"],
+        &["config", "device", "add", "box", "pd-more", "disk", "source=/srv", "path=/more"],
+    ] {
+        incus.run(&[meddle, &["--project", &name]].concat());
+        run.plan_updates(&[BOX]);
+        run.apply();
+        run.plan_is_empty();
+    }
+    run.survives_import(BOX, &format!("{name}/box"));
+
+    run.succeed(&[APPLY, &["-replace", BOX]].concat());
+    run.plan_is_empty();
+    assert_eq!(shell(run, &name, "box", "cat /srv/data/text"), "kept");
+    let before = pid();
+    run.configure(&configuration(&name, &volume("64MiB"), &instance("box", "")));
+    run.apply();
+    run.plan_is_empty();
+    assert!(device("sv-data").is_null());
+    assert_eq!(pid(), before, "it was not restarted");
+
+    let missing = "  volumes = { data = { volume = \"dato\", mount = \"/srv/data\" } }";
+    run.configure(&configuration(&name, &volume("64MiB"), &instance("box", missing)));
+    let refused = run.apply_fails();
+    assert!(refused.contains("Did you mean \"data\"?"), "{refused}");
+    run.configure(&configuration(&name, &volume("64MiB"), ""));
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+}
+
+fn replaced(run: &Workspace) {
+    let (name, incus) = (run.domain("vrepl"), run.incus());
+    let volume = "  name = \"data\"\n  size = \"32MiB\"";
+    let used = configuration(&name, volume, &instance("box", VOLUMES));
+    run.configure(&used);
+    run.apply();
+    shell(run, &name, "box", "echo old > /srv/data/text");
+    let instance_now = || incus.instance(&name, "box").unwrap();
+    let noted = || instance_now()["config"].to_string().contains("user.anklume.detached.");
+
+    run.succeed(&[APPLY, &["-replace", DATA]].concat());
+    run.plan_is_empty();
+    assert_eq!(instance_now()["devices"]["sv-data"]["source"], "data");
+    assert!(!noted());
+    assert_eq!(shell(run, &name, "box", "ls /srv/data; echo new > /srv/data/text"), "");
+
+    run.succeed(&[APPLY, &["-replace", DATA, "-replace", BOX]].concat());
+    run.plan_is_empty();
+    assert_eq!(shell(run, &name, "box", "ls /srv/data"), "");
+
+    // Anybody else's use is told before anything is changed.
+    incus.run(&["launch", "busybox", "stranger", "--project", &name, "-q"]);
+    incus.run(&["storage", "volume", "attach", "default", "data", "stranger", "/srv", "--project", &name]);
+    let refused = run.fail(&[APPLY, &["-replace", DATA]].concat());
+    assert!(refused.contains("instance stranger") && !refused.contains("instance box"), "{refused}");
+    assert_eq!(instance_now()["devices"]["sv-data"]["source"], "data");
+    incus.run(&["delete", "-f", "stranger", "--project", &name]);
+    run.plan_is_empty();
+
+    // The volume goes before the instance that drops it is updated.
+    let without = configuration(&name, volume, &instance("box", ""));
+    let gone = without.replace(
+        &without[without.find("resource \"anklume_volume\"").unwrap()
+            ..without.find("resource \"anklume_instance\"").unwrap()],
+        "",
+    );
+    run.configure(&gone);
+    run.apply();
+    run.plan_is_empty();
+    assert!(instance_now()["devices"]["sv-data"].is_null() && !noted());
+    assert!(incus.volume(&name, "default", "data").is_none());
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+}
+
+fn moved(here: &Workspace) {
+    let run = here.elsewhere("moves", &["second"]);
+    let (name, incus) = (run.domain("vmove"), run.incus());
+    let pool = match incus.succeeds(&["storage", "create", "tree", "btrfs", "size=512MiB"]) {
+        true => "tree",
+        false => "second",
+    };
+    println!("a volume moves from dir to the pool {pool}");
+    let volume = |pool: &str, size: &str| format!("  name = \"data\"\n  size = \"{size}\"\n  pool = \"{pool}\"");
+    let running = |running: bool| instance("box", &format!("  running = {running}\n{VOLUMES}"));
+    run.configure(&configuration(&name, &volume("default", "32MiB"), &running(true)));
+    run.apply();
+    shell(&run, &name, "box", "echo kept > /srv/data/text");
+
+    run.configure(&configuration(&name, &volume(pool, "32MiB"), &running(true)));
+    let refused = run.apply_fails();
+    assert!(refused.contains("instance box") && refused.contains("running = false"), "{refused}");
+    assert!(incus.volume(&name, "default", "data").is_some());
+    run.configure(&configuration(&name, &volume("default", "32MiB"), &running(false)));
+    run.apply();
+    run.configure(&configuration(&name, &volume(pool, "32MiB"), &running(false)));
+    run.plan_updates(&[DATA]);
+    run.apply();
+    run.plan_is_empty();
+    assert!(incus.volume(&name, "default", "data").is_none());
+    run.configure(&configuration(&name, &volume(pool, "64MiB"), &running(true)));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(run.attributes(BOX)["volumes"]["data"]["pool"], pool);
+    assert_eq!(shell(&run, &name, "box", "cat /srv/data/text"), "kept");
+    run.configure(&configuration(&name, &volume(pool, "96MiB"), &running(true)));
+    run.apply();
+    run.plan_is_empty();
+    run.survives_import(DATA, &format!("{name}/{pool}/data"));
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
+}
