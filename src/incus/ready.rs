@@ -21,8 +21,11 @@ use super::run::Wait;
 use guest::{Guest, Remote};
 use watch::{Ended, Watch};
 
-/// How long an instance may be seen stopped before it counts as crashed: a reboot from inside passes through it.
-const REBOOT: Duration = Duration::from_secs(3);
+/// How long an instance may be seen stopped before it counts as crashed: a reboot from inside passes through it. That of
+/// a virtual machine is a stop and a start of QEMU, and its agent reboots it once where cloud-init has something to do.
+fn reboot(kind: Kind) -> Duration {
+    Duration::from_secs(if kind == Kind::VirtualMachine { 20 } else { 3 })
+}
 
 /// How far an instance that was started has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -255,7 +258,7 @@ impl<G: Guest> Waiter<'_, G> {
             let up = state.is_running() && (limits.agent.is_none() || self.agent(&state, metrics).await?);
             if !up {
                 down_since.get_or_insert_with(Instant::now);
-                self.stopped(state.status_code, &mut stopped_since)?;
+                self.stopped(ready.instance.kind, state.status_code, &mut stopped_since)?;
                 self.watch.pause().await?;
                 continue;
             }
@@ -292,15 +295,15 @@ impl<G: Guest> Waiter<'_, G> {
                 return Ok(instance);
             }
             self.watch.saw(instance.status);
-            self.stopped(instance.status_code, &mut stopped_since)?;
+            self.stopped(instance.kind, instance.status_code, &mut stopped_since)?;
             self.watch.pause().await?;
         }
     }
 
-    fn stopped(&self, status_code: u16, since: &mut Option<Instant>) -> Result<(), Ended> {
+    fn stopped(&self, kind: Kind, status_code: u16, since: &mut Option<Instant>) -> Result<(), Ended> {
         if status_code != 102 {
             *since = None;
-        } else if since.get_or_insert_with(Instant::now).elapsed() >= REBOOT {
+        } else if since.get_or_insert_with(Instant::now).elapsed() >= reboot(kind) {
             return Err(Ended::Unready(Why::Stopped));
         }
         Ok(())

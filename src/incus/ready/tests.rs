@@ -317,7 +317,7 @@ async fn a_stop_ends_it_at_once() {
 async fn a_crash_is_noticed_long_before_the_limit() {
     let (result, elapsed) = outcome(Script { running: vec![(s(0), s(20))], ..vm() }, LIMITS).await;
     assert_eq!(unready(result).why, Why::Stopped);
-    at(elapsed, s(23), s(1));
+    at(elapsed, s(40), s(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,12 +325,12 @@ async fn a_start_that_ends_stopped_is_a_crash_too() {
     let (result, elapsed) = outcome(Script::default(), LIMITS).await;
     let unready = unready(result);
     assert_eq!((unready.phase, unready.why), (Phase::Running, Why::Stopped));
-    at(elapsed, s(3), s(1));
+    at(elapsed, s(20), s(1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reboot_from_inside_is_no_crash() {
-    let running = vec![(s(0), s(20)), (s(22), EVER)];
+    let running = vec![(s(0), s(20)), (s(35), EVER)];
     let (result, elapsed) = outcome(Script { running, agent: vec![(s(40), EVER)], ..vm() }, LIMITS).await;
     result.unwrap();
     at(elapsed, s(40), ms(500));
