@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cli::Client;
-use lab::Lab;
+use lab::{Kind, Lab};
 use proxy::{Counts, Proxy};
 use raw::{Raw, Work};
 use table::{Costs, Step, Timed};
@@ -54,7 +54,7 @@ fn bench(count: usize) -> Result<(), Fault> {
     let provider = std::env::var_os("ANKLUME_PROVIDER").map(PathBuf::from);
     let provider = provider.ok_or("ANKLUME_PROVIDER names no provider: `make bench`")?.canonicalize()?;
     let client = Client::all()?.into_iter().next().ok_or("no client")?;
-    let lab = Lab::find()?;
+    let lab = Lab::find(Kind::Private)?;
     let measured = measure(&lab, &client, &provider, count);
     if measured.is_ok() {
         println!("{count} containers on Incus {}, by {}", lab.server_version(), client.version);
