@@ -1,11 +1,26 @@
 //! When Incus drops snapshots: `<int>(S|M|H|d|w|m|y)`, several of them separated by a space, each unit once
 //! (`GetExpiry` of Incus 6.0 to 7.3). Upper and lower case matter: `M` is a minute, `m` a month.
 
-use crate::plugin::{Problem, Value};
+use crate::plugin::{Attribute, Diagnostics, Problem, Value};
 
 const UNITS: [char; 7] = ['S', 'M', 'H', 'd', 'w', 'm', 'y'];
 /// From how many months on a value looks like minutes.
 const SUSPECT_MONTHS: u64 = 13;
+
+/// The attribute `snapshots_expiry`.
+#[must_use]
+pub fn attribute() -> Attribute {
+    Attribute::string("snapshots_expiry").optional().check(check).describe(
+        "When Incus drops them: `24H`, `7d`, `2w 3d`; `S` `M` `H` are seconds, minutes, hours, `d` `w` `m` `y` days to years.",
+    )
+}
+
+/// Warns of a `snapshots_expiry` in `config` that is right and probably not meant: `60m` is sixty months.
+pub fn warn(config: &Value, problems: &mut Diagnostics) {
+    if let Some(caution) = caution(config.get("snapshots_expiry")) {
+        problems.warning("snapshots_expiry", caution.summary, caution.detail);
+    }
+}
 
 /// Checks an expiry.
 ///
@@ -28,9 +43,7 @@ pub fn check(value: &Value) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A word of caution about a value that is right and probably not meant: `60m` is sixty months.
-#[must_use]
-pub fn caution(value: &Value) -> Option<Problem> {
+fn caution(value: &Value) -> Option<Problem> {
     let months =
         value.as_str()?.trim().split(' ').filter_map(|part| split(part).ok()).find(|(_, unit)| *unit == 'm')?.0;
     (months >= SUSPECT_MONTHS).then(|| {

@@ -1,7 +1,15 @@
 //! When Incus takes snapshots: `@daily` and the like, or cron of five fields, several of them separated by `, `
 //! (`validate.IsCron` of Incus 6.0 to 7.3 and the standard parser of robfig/cron v3).
 
-use crate::plugin::{Problem, Value};
+use crate::plugin::{Attribute, Problem, Value};
+
+/// The attribute `snapshots_schedule`.
+#[must_use]
+pub fn attribute() -> Attribute {
+    Attribute::string("snapshots_schedule").optional().check(check).describe(
+        "When Incus takes snapshots: `@daily` and the like, or five cron fields; several separated by a comma and a space.",
+    )
+}
 
 const ALIASES: [&str; 9] =
     ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@annually", "@yearly", "@startup", "@never"];

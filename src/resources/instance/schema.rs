@@ -98,14 +98,8 @@ fn life() -> Vec<Attribute> {
         ),
         Attribute::bool("boot_autostart").optional().describe("Whether it starts with the host. Unset: as it was when the host stopped."),
         Attribute::number("boot_priority").optional().check(priority).describe("0 to 100; higher ones start first."),
-        Attribute::string("snapshots_schedule")
-            .optional()
-            .check(schedule::check)
-            .describe("When Incus takes snapshots: `@daily` and the like, or five cron fields; several separated by a comma and a space."),
-        Attribute::string("snapshots_expiry")
-            .optional()
-            .check(expiry::check)
-            .describe("When Incus drops them: `24H`, `7d`, `2w 3d`; `S` `M` `H` are seconds, minutes, hours, `d` `w` `m` `y` days to years."),
+        schedule::attribute(),
+        expiry::attribute(),
         Attribute::single("wait", wait()).optional().describe("What apply waits for."),
         Attribute::string("stop_timeout")
             .default("30s")

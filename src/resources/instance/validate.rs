@@ -34,9 +34,7 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
             }
         }
     }
-    if let Some(caution) = expiry::caution(config.get("snapshots_expiry")) {
-        problems.warning("snapshots_expiry", caution.summary, caution.detail);
-    }
+    expiry::warn(config, problems);
 }
 
 fn is(config: &Value, name: &str, truth: bool) -> bool {

@@ -53,14 +53,8 @@ fn content() -> Vec<Attribute> {
             .optional()
             .describe("Keys as Incus documents them, such as `security.shifted`. A key with an attribute of its own is refused."),
         source(),
-        Attribute::string("snapshots_schedule")
-            .optional()
-            .check(schedule::check)
-            .describe("When Incus takes snapshots: `@daily` and the like, or five cron fields; several separated by a comma and a space."),
-        Attribute::string("snapshots_expiry")
-            .optional()
-            .check(expiry::check)
-            .describe("When Incus drops them: `24H`, `7d`, `2w 3d`; `S` `M` `H` are seconds, minutes, hours, `d` `w` `m` `y` days to years."),
+        schedule::attribute(),
+        expiry::attribute(),
         Attribute::bool("delete_protection").optional_computed().describe(
             "Whether destruction is refused. Default: that of the provider, else true. To destroy or replace the volume, set it to \
              false and apply first.",

@@ -20,9 +20,7 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
             "An empty volume needs a size. Write one, such as `size = \"20GiB\"`, or give the volume a `source`.",
         );
     }
-    if let Some(caution) = expiry::caution(config.get("snapshots_expiry")) {
-        problems.warning("snapshots_expiry", caution.summary, caution.detail);
-    }
+    expiry::warn(config, problems);
 }
 
 fn of_source(source: &Value, problems: &mut Diagnostics) {
