@@ -21,7 +21,8 @@ use super::run::Wait;
 use guest::{Guest, Remote};
 use watch::{Ended, Watch};
 
-/// How long an instance may be seen stopped before it counts as crashed: a reboot from inside passes through it. That of
+/// How long an instance may be seen stopped before it counts as crashed, where no event says so: a reboot from inside
+/// passes through it. That of
 /// a virtual machine is a stop and a start of QEMU, and its agent reboots it once where cloud-init has something to do.
 fn reboot(kind: Kind) -> Duration {
     Duration::from_secs(if kind == Kind::VirtualMachine { 20 } else { 3 })
@@ -263,6 +264,7 @@ impl<G: Guest> Waiter<'_, G> {
                 continue;
             }
             (down_since, stopped_since) = (None, None);
+            self.watch.is_up();
             if let Some(limit) = addresses
                 && !has_address(&ready.instance, self.nic, &state)
             {
@@ -300,10 +302,11 @@ impl<G: Guest> Waiter<'_, G> {
         }
     }
 
-    fn stopped(&self, kind: Kind, status_code: u16, since: &mut Option<Instant>) -> Result<(), Ended> {
+    fn stopped(&mut self, kind: Kind, status_code: u16, since: &mut Option<Instant>) -> Result<(), Ended> {
         if status_code != 102 {
             *since = None;
-        } else if since.get_or_insert_with(Instant::now).elapsed() >= reboot(kind) {
+            self.watch.is_up();
+        } else if self.watch.is_down() || since.get_or_insert_with(Instant::now).elapsed() >= reboot(kind) {
             return Err(Ended::Unready(Why::Stopped));
         }
         Ok(())

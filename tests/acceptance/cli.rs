@@ -151,6 +151,20 @@ impl Workspace {
         Incus::new(&self.lab)
     }
 
+    /// Runs a command by Ansible's connection to an instance, which needs no Python there: what it printed.
+    pub(crate) fn ansible(&self, project: &str, instance: &str, command: &str) -> String {
+        let tool = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/tools.sh")).arg("ansible").output();
+        let tool = tool.unwrap();
+        assert!(tool.status.success(), "{}", String::from_utf8_lossy(&tool.stderr));
+        let mut ansible = self.lab.command(String::from_utf8_lossy(&tool.stdout).trim());
+        let where_it_is = format!("ansible_incus_remote=lab ansible_incus_project={project}");
+        ansible.args(["all", "-i", &format!("{instance},"), "-c", "community.general.incus", "-e", &where_it_is]);
+        let output = ansible.args(["-m", "raw", "-a", command]).env("ANSIBLE_HOME", &self.dir).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
     /// A domain name that no other test and no other client uses.
     pub(crate) fn domain(&self, name: &str) -> String {
         format!("{}-{name}", if self.client.name == "tofu" { "o" } else { "t" })

@@ -44,13 +44,13 @@ impl<'a> Incus<'a> {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// `GET path`: the metadata.
     /// The lifecycle events of all projects, a line of JSON each, until the process is ended.
     pub(crate) fn monitor(&self) -> Child {
         let arguments = ["monitor", "--all-projects", "--type=lifecycle", "--format=json"];
         self.lab.command("incus").args(arguments).stdout(Stdio::piped()).spawn().unwrap()
     }
 
+    /// `GET path`: the metadata.
     pub(crate) fn query(&self, path: &str) -> Value {
         serde_json::from_str(&self.run(&["query", path])).unwrap()
     }

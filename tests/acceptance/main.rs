@@ -22,6 +22,7 @@ mod root_disk;
 mod vm;
 mod volume;
 mod volumes;
+mod watcher;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let kind = Kind::asked();
     let all = [
+        ("heart", vm::HEART),
         ("vm", vm::CASES),
         ("domain", domain::CASES),
         ("adoption", adoption::CASES),
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
         ("examples", examples::CASES),
         ("offline", offline::CASES),
     ];
-    let (of_machines, of_containers) = all.split_at(1);
+    let (of_machines, of_containers) = all.split_at(2);
     let nouns = if kind == Kind::Private { of_containers } else { of_machines };
     if arguments.list {
         let trials = nouns.iter().flat_map(|(noun, cases)| cases.iter().map(move |case| (noun, case.0)));

@@ -1,21 +1,26 @@
 //! Virtual machines, on a machine that has them, over HTTPS with a trust token.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::Child;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Case;
 use crate::cli::Workspace;
+use crate::watcher::Watcher;
+
+/// The heart of it, which every test run shows.
+pub(crate) const HEART: &[Case] = &[("two_machines_and_a_container_are_usable_when_apply_ends", side_by_side)];
 
 pub(crate) const CASES: &[Case] = &[
-    ("a_virtual_machine_and_a_container_side_by_side", side_by_side),
-    ("apply_ends_when_the_agent_answers", ends_with_the_agent),
+    ("a_machine_is_provisioned_straight_after_apply", provisioned),
     ("a_crash_while_booting_is_noticed_at_once", crash),
     ("a_machine_stuck_at_boot_shows_its_console_and_is_no_burden", stuck),
     ("a_system_without_an_agent_is_told_by_its_address", without_an_agent),
 ];
+
+/// How late an apply may end after the later of the agent and the address: with the event of the agent, and without.
+const LATE_WITH_EVENT: Duration = Duration::from_millis(300);
+const LATE_WITHOUT: Duration = Duration::from_secs(1);
 
 /// The machine is emulated where there is no KVM, so what it may take is up to who runs it.
 const VARIABLES: &str = r#"variable "csm" {
@@ -64,32 +69,80 @@ fn stranger(run: &Workspace, name: &str) -> String {
     )
 }
 
-/// Listens for the first `instance-agent-started`.
-struct Agents {
-    monitor: Child,
-    heard: JoinHandle<Option<Instant>>,
-}
-
-impl Agents {
-    fn watch(run: &Workspace) -> Self {
-        let mut monitor = run.incus().monitor();
-        let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
-        let heard = thread::spawn(move || {
-            let mut lines = lines.map_while(Result::ok);
-            lines.find(|line| line.contains("instance-agent-started")).map(|_| Instant::now())
-        });
-        Self { monitor, heard }
-    }
-
-    fn end(mut self) -> Option<Instant> {
-        self.monitor.kill().unwrap();
-        self.monitor.wait().unwrap();
-        self.heard.join().unwrap()
-    }
-}
-
-/// `examples/vm`, as it is documented.
+/// Two machines and a container in one apply; then a restart for another CPU, a stop, an import, an agent that hangs.
 fn side_by_side(run: &Workspace) {
+    let (incus, name) = (run.incus(), run.domain("side"));
+    let wait = "  wait = { boot_timeout = var.timeout, agent_timeout = var.timeout, addresses_timeout = var.timeout }\n  stop_timeout = \"1s\"\n";
+    let container = "resource \"anklume_instance\" \"c\" {\n  name = \"c\"\n  domain = anklume_domain.d.name\n  image = \"busybox\"\n  \
+                     delete_protection = false\n}\n";
+    let hcl = |first: &str, second: &str| format!("{VARIABLES}{}{first}{second}{container}", domain(&name));
+    let (first, second) = (machine("a", "debvm", wait), machine("b", "debvm", wait));
+    let block = stranger(run, &name);
+    run.configure_provider(&block, &hcl(&first, &second));
+
+    let watcher = Watcher::start(run, &name, &["a", "b"]);
+    run.apply();
+    let ended = Instant::now();
+    let seen = watcher.end();
+    for machine in &seen {
+        machine.print(ended);
+    }
+    let [a, b] = seen.as_slice() else { panic!("two machines were watched") };
+    assert!(a.started < b.usable() && b.started < a.usable(), "they were started in turn");
+    let late = ended.saturating_duration_since(a.usable().max(b.usable()));
+    println!("apply ended {:.2} s after the later of agent and address of the last machine", late.as_secs_f64());
+    let limit = if a.agent_event.is_some() { LATE_WITH_EVENT } else { LATE_WITHOUT };
+    assert!(late <= limit, "{late:?} is later than {limit:?}");
+
+    for (instance, nic) in [("a", "enp5s0"), ("b", "enp5s0"), ("c", "eth0")] {
+        let attributes = run.attributes(&format!("anklume_instance.{instance}"));
+        let address = attributes["ipv4_address"].as_str().unwrap_or_else(|| panic!("{instance} has no address"));
+        let told = inside(run, &name, instance, &["ip", "-4", "addr", "show", "dev", nic]);
+        assert!(told.contains(&format!("{address}/")), "{told}");
+        assert_eq!(attributes["status"], "Running");
+        assert_eq!(attributes["interfaces"]["eth0"]["name"], nic);
+    }
+    run.plan_is_empty();
+    run.survives_import("anklume_instance.b", &format!("{name}/b"));
+
+    // A set of processors is taken at a start only: stop, change, start in one apply.
+    assert_eq!(inside(run, &name, "a", &["nproc"]), "1");
+    let first = first.replace("\"limits.memory\"", "\"limits.cpu\" = \"0-1\", \"limits.memory\"");
+    run.configure_provider(&block, &hcl(&first, &second));
+    run.apply();
+    assert_eq!(inside(run, &name, "a", &["nproc"]), "2");
+    run.plan_is_empty();
+
+    // An agent that has the connection and says nothing.
+    let pid = inside(run, &name, "b", &["pidof", "incus-agent"]);
+    let hangs = format!("(sleep 1; kill -STOP {pid}) >/dev/null 2>&1 </dev/null &");
+    inside(run, &name, "b", &["sh", "-c", &hangs]);
+    thread::sleep(Duration::from_secs(2));
+    let hanging = seconds("a refresh beside an agent that hangs", &|| run.plan_is_empty());
+    let stopped = |machine: &str| machine.replace("stop_timeout", "running = false\n  stop_timeout");
+    run.configure_provider(&block, &hcl(&stopped(&first), &stopped(&second)));
+    run.apply();
+    assert_eq!(run.attributes("anklume_instance.a")["status"], "Stopped");
+    let quiet = seconds("the same refresh with both machines stopped", &|| run.plan_is_empty());
+    assert!(hanging - quiet < 1.0, "the hanging agent cost {:.1} s", hanging - quiet);
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+    disconnect(run, &name);
+}
+
+fn seconds(what: &str, work: &dyn Fn()) -> f64 {
+    let started = Instant::now();
+    work();
+    println!("{what} took {:.1} s", started.elapsed().as_secs_f64());
+    started.elapsed().as_secs_f64()
+}
+
+fn inside(run: &Workspace, project: &str, instance: &str, command: &[&str]) -> String {
+    run.incus().run(&[&["exec", instance, "--project", project, "--"], command].concat())
+}
+
+/// `examples/vm`, as it is documented, and Ansible straight after it.
+fn provisioned(run: &Workspace) {
     let incus = run.incus();
     let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/vm/main.tf")).unwrap();
     let (_, resources) = example.split_once("provider \"anklume\" {}\n").unwrap();
@@ -101,55 +154,24 @@ fn side_by_side(run: &Workspace) {
     run.configure_provider(&stranger(run, "lab"), resources);
     let started = Instant::now();
     run.apply();
-    println!("a virtual machine and a container were applied in {:.1} s", started.elapsed().as_secs_f64());
-
-    let inside = |instance: &str, command: &[&str]| {
-        incus.run(&[&["exec", instance, "--project", "lab", "--"], command].concat())
-    };
-    assert_eq!(inside("lab-vm", &["hostname"]), "lab-vm");
-    assert_eq!(inside("lab-vm", &["cat", "/etc/motd"]), "made by cloud-init");
-    assert_eq!(inside("lab-box", &["hostname"]), "lab-box");
-    let (vm, container) = (run.attributes("anklume_instance.vm"), run.attributes("anklume_instance.box"));
-    for (instance, attributes, nic) in [("lab-vm", &vm, "enp5s0"), ("lab-box", &container, "eth0")] {
-        let address = attributes["ipv4_address"].as_str().unwrap_or_else(|| panic!("{instance} has no address"));
-        assert!(inside(instance, &["ip", "-4", "addr", "show", "dev", nic]).contains(&format!("{address}/")));
-        assert_eq!(attributes["status"], "Running");
-        assert_eq!(attributes["interfaces"]["eth0"]["name"], nic);
+    println!("a machine with cloud-init and a container were applied in {:.1} s", started.elapsed().as_secs_f64());
+    for (instance, told) in [("lab-vm", "made by cloud-init"), ("lab-box", "")] {
+        let told_by_ansible = run.ansible("lab", instance, "cat /etc/motd 2>/dev/null || true; hostname");
+        assert!(told_by_ansible.contains(told) && told_by_ansible.contains(instance), "{told_by_ansible}");
     }
-    assert_eq!(incus.instance("lab", "lab-vm").unwrap()["type"], "virtual-machine");
     run.plan_is_empty();
-    run.survives_import("anklume_instance.vm", "lab/lab-vm");
 
     // What a running machine takes, it takes running.
-    let pid = |run: &Workspace| run.incus().query("/1.0/instances/lab-vm/state?project=lab")["pid"].clone();
-    let before = pid(run);
+    let pid = || incus.query("/1.0/instances/lab-vm/state?project=lab")["pid"].clone();
+    let before = pid();
     run.set("TF_VAR_note", "second");
     run.apply();
-    assert_eq!(pid(run), before, "it was restarted");
+    assert_eq!(pid(), before, "it was restarted");
     assert_eq!(incus.instance("lab", "lab-vm").unwrap()["config"]["user.note"], "second");
     run.plan_is_empty();
     run.destroy();
     assert!(incus.project("lab").is_none() && incus.network("net-lab").is_none());
     disconnect(run, "lab");
-}
-
-/// A wait for the agent and the address alone ends with the later of the two.
-fn ends_with_the_agent(run: &Workspace) {
-    let name = run.domain("quick");
-    let wait = "  wait = { boot_timeout = var.timeout, agent_timeout = var.timeout }\n  stop_timeout = \"1s\"\n";
-    let hcl = format!("{VARIABLES}{}{}", domain(&name), machine("vm", "debvm", wait));
-    run.configure_provider(&stranger(run, &name), &hcl);
-    let agents = Agents::watch(run);
-    run.apply();
-    let ended = Instant::now();
-    // Incus 6.0 has no such event.
-    if let Some(up) = agents.end() {
-        let late = ended.saturating_duration_since(up);
-        println!("apply ended {:.2} s after the event of the agent", late.as_secs_f64());
-        assert!(late < Duration::from_secs(5), "{late:?}");
-    }
-    run.destroy();
-    disconnect(run, &name);
 }
 
 /// Takes back the trust of a [`stranger`].
@@ -205,23 +227,17 @@ fn stuck(run: &Workspace) {
     }
     // It is in the state, tainted; accepted as it is, it costs nothing.
     run.succeed(&["untaint", "anklume_instance.vm"]);
-    let seconds = |what: &str, work: &dyn Fn()| {
-        let started = Instant::now();
-        work();
-        println!("{what} of a machine without an agent took {:.1} s", started.elapsed().as_secs_f64());
-        started.elapsed().as_secs_f64()
-    };
     run.configure_provider(&block, &hcl("agent = false, addresses = false", "first", "1"));
     run.apply();
-    assert!(seconds("a refresh", &|| run.plan_is_empty()) < 10.0);
+    assert!(seconds("a refresh of a machine without an agent", &|| run.plan_is_empty()) < 10.0);
     run.configure_provider(&block, &hcl("agent = false, addresses = false", "second", "2"));
-    let update = seconds("an update in place", &|| {
+    let update = seconds("an update in place of it", &|| {
         run.apply();
     });
     assert!(update < 15.0, "{update}");
     assert_eq!(run.incus().instance(&name, "vm").unwrap()["config"]["boot.autostart.priority"], "2");
     run.plan_is_empty();
-    assert!(seconds("the destruction", &|| run.destroy()) < 30.0);
+    assert!(seconds("its destruction", &|| run.destroy()) < 30.0);
     assert!(run.incus().project(&name).is_none());
     disconnect(run, &name);
 }

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The tools that tests need and no package brings, built once and kept by the hash of their recipe.
-#   tools.sh tofu | tfplugindocs | cargo-deny   prints the path of the executable, building it first where needed
+#   tools.sh tofu | tfplugindocs | cargo-deny | ansible   prints the path of the executable, building it first where needed
 #   tools.sh client [tofu|terraform]            the command line client: $TF_CLI, else `tofu` on PATH, else the built one,
 #                                               else `terraform`; with a name, that one
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/anklume-test
 cargo_deny_version=0.19.0
+ansible_version=12.3.0
 
 say() { echo "$(basename "$0"): $*" >&2; }
 
@@ -71,6 +72,22 @@ cargo-deny() {
     echo "$target/bin/cargo-deny"
 }
 
+build_ansible() {
+    python3 -m pip install -q --target "$1/lib" "ansible==$ansible_version"
+    printf '#!/bin/sh\nPYTHONPATH=${0%%/*}/lib exec python3 -m ansible adhoc "$@"\n' >"$1/ansible"
+    chmod 755 "$1/ansible"
+}
+
+ansible() {
+    local target=$cache/ansible-$ansible_version
+    if [[ ! -x $target/ansible ]]; then
+        python3 -m pip --version >/dev/null 2>&1 || { say "Ansible needs pip: install python3-pip"; return 1; }
+        say "installing Ansible $ansible_version, once; log: $target.log"
+        once "$target" build_ansible || return 1
+    fi
+    echo "$target/ansible"
+}
+
 client() {
     case ${1:-} in
         "")
@@ -84,6 +101,6 @@ client() {
 # Sourced, it gives its functions alone.
 [[ ${BASH_SOURCE[0]} == "$0" ]] || return 0
 case ${1:-} in
-    tofu | tfplugindocs | cargo-deny | client) "$@" ;;
+    tofu | tfplugindocs | cargo-deny | ansible | client) "$@" ;;
     *) sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -3,7 +3,8 @@
 # machine has it, else emulated (a PC with AMD's virtualization, so that the guest has a KVM of its own). Root, Debian 12 or later,
 # 8 GiB of memory, 3 GiB of disk. VMs there want security.csm=true and security.secureboot=false.
 #   vm.sh build SUITE         trixie (Incus 6.0) or trixie-backports (7.0), kept in the cache by its recipe: about 5 minutes, once; prints where
-#   vm.sh up DIR [SUITE]      seconds: API at https://127.0.0.1:8443 in the namespace, the `incus` command's remote `lab` in DIR/conf;
+#   vm.sh up DIR [SUITE]      seconds: API at https://127.0.0.1:8443 in the namespace and, for watchers, DIR/incus/unix.socket; the
+#                             `incus` command's remote `lab` in DIR/conf;
 #                             images debvm (agent, python3, cloud-init), debvm-noagent, stuck (never boots), crash (powers off), busybox
 #   vm.sh exec DIR COMMAND    runs COMMAND in it, as root
 #   vm.sh namespace DIR       its network namespace, for `ip netns exec`
@@ -13,7 +14,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/tools.sh"
 verb=${1:-}
-[[ -n ${2:-} ]] || { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[[ -n ${2:-} ]] || { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 shift
 
 # Whether a guest of this machine would have a KVM of its own; the file alone says nothing.
@@ -37,7 +38,7 @@ inside() { ip netns exec "$ns" "$@"; }
 
 lab() {
     inside ssh -i "$dir/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=20 \
-        -o ControlMaster=auto -o ControlPersist=600 -o ControlPath="$dir/ssh" root@127.0.0.1 "$@"
+        -o ControlMaster=auto -o ControlPersist=yes -o ControlPath="$dir/ssh" root@127.0.0.1 "$@"
 }
 
 # One command to QEMU's monitor, and its answer once the monitor takes the next.
@@ -153,6 +154,8 @@ up() {
     reachable 120
     # Its clock stood still since it was kept.
     lab "date -s @$(date +%s) >/dev/null && incus admin waitready --timeout 60"
+    mkdir "$dir/incus"
+    lab -O forward -L "$dir/incus/unix.socket:/var/lib/incus/unix.socket"
     echo "INCUS_CONF=$dir/conf NETNS=$ns ADDRESS=https://127.0.0.1:8443"
     say "up after $((SECONDS - started)) s with $accel, $suite"
 }

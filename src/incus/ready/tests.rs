@@ -321,6 +321,31 @@ async fn a_crash_is_noticed_long_before_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_that_an_event_tells_is_noticed_at_once() {
+    // Also where the event overtakes a look that still saw it running.
+    for (ended, told) in [(s(20), ms(20_100)), (s(20), ms(20_003)), (ms(20_010), ms(20_001))] {
+        let fake = Fake::new(Script { running: vec![(s(0), ended)], ..vm() });
+        let hub = Hub::default();
+        let told_of = vec![(told, event("instance-shutdown", "web"))];
+        let wait = Wait::default();
+        let (result, elapsed) = with_events(&hub, told_of, run(&fake, &hub, &LIMITS, &wait)).await;
+        assert_eq!(unready(result).why, Why::Stopped);
+        at(elapsed, s(20), ms(500));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_told_before_it_was_seen_up_is_past() {
+    let running = vec![(s(2), s(20)), (s(35), EVER)];
+    let fake = Fake::new(Script { running, agent: vec![(s(40), EVER)], ..vm() });
+    let hub = Hub::default();
+    let told = vec![(s(3), event("instance-shutdown", "web"))];
+    let (result, elapsed) = with_events(&hub, told, run(&fake, &hub, &LIMITS, &Wait::default())).await;
+    result.unwrap();
+    at(elapsed, s(40), ms(500));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_start_that_ends_stopped_is_a_crash_too() {
     let (result, elapsed) = outcome(Script::default(), LIMITS).await;
     let unready = unready(result);

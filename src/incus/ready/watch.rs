@@ -32,6 +32,10 @@ const WAKING: [&str; 8] = [
     "instance-deleted",
 ];
 
+/// A guest that went down by itself, and does not come back as after a reboot (Incus 6.0.4 to 7.3; `instance-stopped` comes
+/// with a reboot too on 6.0).
+const DOWN: &str = "instance-shutdown";
+
 /// What ends a wait before its time.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -49,11 +53,12 @@ pub(super) struct Watch<'w> {
     last: String,
     took: Duration,
     woken: bool,
+    down: bool,
 }
 
 impl<'w> Watch<'w> {
     pub(super) fn new(about: &'w dyn About, events: Option<Subscription>, wait: &'w Wait) -> Self {
-        Self { about, events, wait, limit: None, last: String::new(), took: Duration::ZERO, woken: false }
+        Self { about, events, wait, limit: None, last: String::new(), took: Duration::ZERO, woken: false, down: false }
     }
 
     /// The present phase may last so long from `since` on.
@@ -69,6 +74,16 @@ impl<'w> Watch<'w> {
     /// Notes what was seen.
     pub(super) fn saw(&mut self, what: String) {
         self.last = what;
+    }
+
+    /// Whether an event since [`Self::is_up`] said that it went down for good.
+    pub(super) fn is_down(&self) -> bool {
+        self.down
+    }
+
+    /// It is seen up: what was said of its end before the last look began is past.
+    pub(super) fn is_up(&mut self) {
+        self.down &= self.woken;
     }
 
     /// What was last seen.
@@ -93,7 +108,10 @@ impl<'w> Watch<'w> {
                     biased;
                     answer = &mut answer => break Some(answer),
                     ended = ended => return Err(ended),
-                    () = wake(self.events.as_mut(), self.about), if !woken => woken = true,
+                    down = wake(self.events.as_mut(), self.about), if !woken => {
+                        woken = true;
+                        self.down |= down;
+                    }
                     () = tokio::time::sleep_until(asked + PATIENCE), if woken => break None,
                 }
             };
@@ -154,7 +172,10 @@ impl<'w> Watch<'w> {
         tokio::select! {
             biased;
             ended = ended => Err(ended),
-            () = wake(self.events.as_mut(), self.about) => Ok(()),
+            down = wake(self.events.as_mut(), self.about) => {
+                self.down |= down;
+                Ok(())
+            }
             () = tokio::time::sleep(length) => Ok(()),
         }
     }
@@ -179,13 +200,15 @@ async fn ended(wait: &Wait, limit: Option<(Instant, Duration)>) -> Ended {
     }
 }
 
-/// Resolves at an event after which a look is due; never without a stream.
-async fn wake(events: Option<&mut Subscription>, about: &dyn About) {
+/// Resolves at an event after which a look is due, with whether it is [`DOWN`]; never without a stream.
+async fn wake(events: Option<&mut Subscription>, about: &dyn About) -> bool {
     let Some(events) = events else { return std::future::pending().await };
     loop {
         match events.next().await {
-            Notice::Connected | Notice::Lost => return,
-            Notice::Event(event) if WAKING.contains(&event.action()) && about.concerns(&event) => return,
+            Notice::Connected | Notice::Lost => return false,
+            Notice::Event(event) if WAKING.contains(&event.action()) && about.concerns(&event) => {
+                return event.action() == DOWN;
+            }
             Notice::Event(_) => {}
         }
     }

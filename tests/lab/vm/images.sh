@@ -74,7 +74,7 @@ root() {
 }
 
 root "$out/root"
-"$here/initramfs.sh" "$out/initrd" "$host" virtio_pci virtio_scsi sd_mod crc32c_generic ext4 virtio_net virtio_console vmw_vsock_virtio_transport 9pnet_virtio 9p virtiofs evdev button
+"$here/initramfs.sh" "$out/initrd" "$host" virtio_pci virtio_scsi sd_mod sr_mod isofs crc32c_generic ext4 virtio_net virtio_console vmw_vsock_virtio_transport 9pnet_virtio 9p virtiofs evdev button
 disk "$out/debvm.qcow2" "root=/dev/sda2" "$out/root"
 disk "$out/debvm-noagent.qcow2" ""
 # cli; hlt

@@ -1,0 +1,138 @@
+//! What virtual machines are seen to do by somebody else than the provider: the events as the `incus` command prints them,
+//! and each machine's state, asked all the time.
+
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use anklume::incus::{Client, Endpoint, instance};
+
+use crate::cli::Workspace;
+
+/// Between two looks at a machine.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What came when.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    name: String,
+    begun: Instant,
+    /// The event of its start.
+    pub(crate) started: Instant,
+    /// The event of its agent, which Incus 6.0 has not.
+    pub(crate) agent_event: Option<Instant>,
+    answers: Instant,
+    address: Instant,
+}
+
+impl Seen {
+    /// The later of the agent and a global address.
+    pub(crate) fn usable(&self) -> Instant {
+        self.agent_event.unwrap_or(self.answers).max(self.address)
+    }
+
+    pub(crate) fn print(&self, ended: Instant) {
+        let at = |instant: Instant| format!("{:.2} s", (instant - self.begun).as_secs_f64());
+        println!(
+            "{}: started {}, event of the agent {}, agent answers {}, address {}; apply ended {}",
+            self.name,
+            at(self.started),
+            self.agent_event.map_or_else(|| "none".to_owned(), at),
+            at(self.answers),
+            at(self.address),
+            at(ended)
+        );
+    }
+}
+
+/// When the agent first answered, and when the guest first had a global IPv4 address.
+#[derive(Debug, Default)]
+struct Looked {
+    answers: Option<Instant>,
+    address: Option<Instant>,
+}
+
+/// Watches machines until it is ended.
+pub(crate) struct Watcher {
+    begun: Instant,
+    over: Arc<AtomicBool>,
+    monitor: Child,
+    events: JoinHandle<Vec<(Instant, Value)>>,
+    machines: Vec<(String, JoinHandle<Looked>)>,
+}
+
+impl Watcher {
+    pub(crate) fn start(run: &Workspace, project: &str, names: &[&str]) -> Self {
+        let mut monitor = run.incus().monitor();
+        let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
+        let events = thread::spawn(move || {
+            let parsed = |line: String| serde_json::from_str(&line).ok();
+            lines.map_while(Result::ok).filter_map(|line| Some((Instant::now(), parsed(line)?))).collect()
+        });
+        let over = Arc::new(AtomicBool::new(false));
+        let machines = names.iter().map(|name| {
+            let (socket, over) = (run.socket(), Arc::clone(&over));
+            let (project, machine) = (project.to_owned(), (*name).to_owned());
+            let looking = thread::spawn(move || {
+                let client = Client::new(Endpoint::Unix(socket));
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(look(&client, &project, &machine, &over))
+            });
+            ((*name).to_owned(), looking)
+        });
+        let machines = machines.collect();
+        Self { begun: Instant::now(), over, monitor, events, machines }
+    }
+
+    /// What was seen, in the order of the names; fails the test where one never answered.
+    pub(crate) fn end(mut self) -> Vec<Seen> {
+        // What is under way still arrives.
+        thread::sleep(Duration::from_secs(1));
+        self.over.store(true, Ordering::Relaxed);
+        self.monitor.kill().unwrap();
+        self.monitor.wait().unwrap();
+        let events = self.events.join().unwrap();
+        let event = |name: &str, action: &str| {
+            let is_it = |event: &Value| {
+                let source = event["metadata"]["source"].as_str().unwrap_or_default();
+                event["metadata"]["action"] == action
+                    && source.split('?').next() == Some(&format!("/1.0/instances/{name}"))
+            };
+            events.iter().find(|(_, event)| is_it(event)).map(|(at, _)| *at)
+        };
+        let seen = self.machines.into_iter().map(|(name, looking)| {
+            let Looked { answers, address } = looking.join().unwrap();
+            Seen {
+                begun: self.begun,
+                started: event(&name, "instance-started").unwrap_or_else(|| panic!("{name} was not started: {events:?}")),
+                agent_event: event(&name, "instance-agent-started"),
+                answers: answers.unwrap_or_else(|| panic!("the agent of {name} was never seen to answer")),
+                address: address.unwrap_or_else(|| panic!("{name} was never seen with an address")),
+                name,
+            }
+        });
+        seen.collect()
+    }
+}
+
+async fn look(client: &Client, project: &str, name: &str, over: &AtomicBool) -> Looked {
+    let mut looked = Looked::default();
+    while !over.load(Ordering::Relaxed) && (looked.answers.is_none() || looked.address.is_none()) {
+        if let Ok(state) = client.get::<instance::State>(instance::state(project, name)).await {
+            let state = state.value;
+            if state.processes > 0 {
+                looked.answers.get_or_insert_with(Instant::now);
+            }
+            let mut addresses = state.network.values().flat_map(|nic| &nic.addresses);
+            if addresses.any(|one| one.family == "inet" && one.scope == "global") {
+                looked.address.get_or_insert_with(Instant::now);
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    looked
+}
