@@ -153,7 +153,8 @@ impl Workspace {
 
     /// Runs a command by Ansible's connection to an instance, which needs no Python there: what it printed.
     pub(crate) fn ansible(&self, project: &str, instance: &str, command: &str) -> String {
-        let tool = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/tools.sh")).arg("ansible").output();
+        let tool =
+            Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/tools.sh")).arg("ansible").output();
         let tool = tool.unwrap();
         assert!(tool.status.success(), "{}", String::from_utf8_lossy(&tool.stderr));
         let mut ansible = self.lab.command(String::from_utf8_lossy(&tool.stdout).trim());

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use anklume::incus::{Client, Endpoint, instance};
+use serde_json::Value;
 
 use crate::cli::Workspace;
 
@@ -108,7 +108,8 @@ impl Watcher {
             let Looked { answers, address } = looking.join().unwrap();
             Seen {
                 begun: self.begun,
-                started: event(&name, "instance-started").unwrap_or_else(|| panic!("{name} was not started: {events:?}")),
+                started: event(&name, "instance-started")
+                    .unwrap_or_else(|| panic!("{name} was not started: {events:?}")),
                 agent_event: event(&name, "instance-agent-started"),
                 answers: answers.unwrap_or_else(|| panic!("the agent of {name} was never seen to answer")),
                 address: address.unwrap_or_else(|| panic!("{name} was never seen with an address")),

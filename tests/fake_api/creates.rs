@@ -44,7 +44,7 @@ fn answer(seen: &Seen, kept: &mut HashMap<String, Json>) -> Answer {
     }
 }
 
-fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+pub(super) fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
     Value::Map(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
@@ -65,20 +65,20 @@ fn profile() -> Value {
     map([("name", "small".into()), ("domain", "pro".into())])
 }
 
-fn input(values: Value) -> Create {
+pub(super) fn input(values: Value) -> Create {
     Create { config: values.clone(), planned: values, private: Private::default() }
 }
 
-fn resource(name: &str) -> Box<dyn Resource<<Anklume as Provider>::Session>> {
+pub(super) fn resource(name: &str) -> Box<dyn Resource<<Anklume as Provider>::Session>> {
     Anklume.resources().into_iter().find(|resource| resource.type_name() == name).unwrap()
 }
 
-fn session(fake: &Fake) -> <Anklume as Provider>::Session {
+pub(super) fn session(fake: &Fake) -> <Anklume as Provider>::Session {
     let address = format!("unix://{}", fake.path().display());
     Anklume.configure(map([("address", address.into())]), "").unwrap()
 }
 
-async fn create(fake: &Fake, stop: &Stopper, kind: &str, values: Value) -> Result<Stored, Failure> {
+pub(super) async fn create(fake: &Fake, stop: &Stopper, kind: &str, values: Value) -> Result<Stored, Failure> {
     resource(kind).create(&session(fake), &Call { stop: stop.clone() }, input(values)).await
 }
 

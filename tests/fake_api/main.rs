@@ -5,5 +5,6 @@ mod connect;
 mod creates;
 mod fake;
 mod lifecycle;
+mod machines;
 mod operations;
 mod shared;

@@ -31,14 +31,14 @@ tier() {
 }
 
 if [[ $(id -u) == 0 && -e /etc/debian_version ]]; then tier install tests/lab/install.sh; fi
-for name in fmt-check lint deny docs-check unit plugin fake testacc; do tier "$name" make --no-print-directory "$name"; done
+for name in fmt-check lint deny docs-check unit plugin fake testacc vm; do tier "$name" make --no-print-directory "$name"; done
 
 version() { "$@" 2>/dev/null | grep -m1 -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' || echo "not installed"; }
 printf '\n== what ran against what\n'
 tofu=$(tests/lab/tools.sh client tofu 2>/dev/null || true)
 printf 'incus %s, tofu %s, terraform %s, nft %s, rustc %s, kernel %s\n' "$(version incus --version)" "$(version "${tofu:-false}" version)" \
     "$(version terraform version)" "$(version nft --version)" "$(version rustc --version)" "$(uname -r)"
-grep -h '^acceptance ran on' "$logs/testacc" 2>/dev/null
+grep -hE '^acceptance ran on|after the later of agent and address' "$logs/testacc" "$logs/vm" 2>/dev/null
 for line in ${not_run[@]+"${not_run[@]}"}; do echo "NOT RUN  $line"; done
 for line in ${failures[@]+"${failures[@]}"}; do echo "FAILED   $line"; done
 echo "$passed passed, $failed failed"

@@ -39,6 +39,10 @@ const VM_LIVE: &[&str] = &[
 /// Keys of a NIC whose change takes it out of the guest and puts it back, without its addresses.
 const NIC_REPLUG: &[&str] = &["name", "network", "nictype", "parent", "hwaddr", "mtu", "vlan", "ipv4.address"];
 
+/// Types of devices that a running virtual machine takes and gives back; the others, a TPM or a GPU, are refused (`Device
+/// cannot be added when instance is running`, Incus 6.0.4 to 7.3).
+const VM_HOTPLUG: &[&str] = &["disk", "nic", "none", "pci", "proxy", "usb"];
+
 /// The attributes whose change needs a restart of a running instance.
 ///
 /// An address known after apply is one of DHCP; it needs a restart only where it was static before. `private` tells that,
@@ -67,7 +71,8 @@ pub(super) fn reasons(config: &Value, prior: &Value, planned: &Value, private: &
     for device in changed_keys(prior.get("devices"), planned.get("devices")) {
         let (from, to) = (prior.get("devices").get(device), planned.get("devices").get(device));
         let both = from.as_map().is_some() && to.as_map().is_some();
-        if both && is_nic(to) && NIC_REPLUG.iter().any(|key| from.get(key) != to.get(key)) {
+        let replugged = both && is_nic(to) && NIC_REPLUG.iter().any(|key| from.get(key) != to.get(key));
+        if replugged || is_vm && [from, to].into_iter().any(is_at_start) {
             reasons.push(Path::from("devices").key(device));
         }
     }
@@ -140,6 +145,11 @@ fn is_nic(device: &Value) -> bool {
     device.get("type").as_str() == Some("nic")
 }
 
+/// Whether a virtual machine has this device from its start to its stop.
+fn is_at_start(device: &Value) -> bool {
+    device.get("type").as_str().is_some_and(|kind| !VM_HOTPLUG.contains(&kind))
+}
+
 fn at_start(is_vm: bool, key: &str, from: &Value, to: &Value) -> bool {
     let among = |keys: &[&str]| keys.iter().any(|prefix| key.starts_with(prefix));
     match key {
@@ -192,6 +202,17 @@ mod tests {
     fn privileges_and_nesting_need_a_start() {
         check(json!({}), json!({"config": {"security.privileged": "true"}}), &["config[\"security.privileged\"]"]);
         check(json!({"nesting": true}), json!({"nesting": null}), &["nesting"]);
+    }
+
+    #[test]
+    fn a_tpm_and_a_gpu_of_a_vm_need_a_start() {
+        let with = |kind: &str, device: serde_json::Value| json!({"type": kind, "devices": {"it": device}});
+        for device in [json!({"type": "tpm"}), json!({"type": "gpu", "gputype": "physical"})] {
+            check(with("vm", json!(null)), with("vm", device.clone()), &["devices[\"it\"]"]);
+            check(with("vm", device.clone()), with("vm", json!(null)), &["devices[\"it\"]"]);
+            check(with("lxc", json!(null)), with("lxc", device), &[]);
+        }
+        check(with("vm", json!(null)), with("vm", json!({"type": "usb", "productid": "1"})), &[]);
     }
 
     #[test]
