@@ -12,6 +12,24 @@ variable "image" {
   default     = "busybox"
 }
 
+variable "vm_image" {
+  description = "Image of a virtual machine beside them; unset = none."
+  type        = string
+  default     = null
+}
+
+variable "csm" {
+  description = "Boot it by BIOS, for images without UEFI."
+  type        = bool
+  default     = false
+}
+
+variable "agent_timeout" {
+  description = "How long it may take from running to an agent that answers."
+  type        = string
+  default     = "60s"
+}
+
 variable "note" {
   description = "Changed by the demo to show an update in place."
   type        = string
@@ -68,7 +86,26 @@ resource "anklume_instance" "perso" {
   delete_protection = false
 }
 
+resource "anklume_instance" "sandbox" {
+  count = var.vm_image == null ? 0 : 1
+
+  name              = "pro-sandbox"
+  domain            = anklume_domain.pro.name
+  description       = "What has to be kept away from the host's kernel, ${var.note}"
+  type              = "vm"
+  image             = var.vm_image
+  csm               = var.csm ? true : null
+  secure_boot       = var.csm ? false : null
+  config            = { "limits.memory" = "512MiB" }
+  delete_protection = false
+  stop_timeout      = "5s"
+  wait              = { boot_timeout = "5m", agent_timeout = var.agent_timeout }
+}
+
 output "addresses" {
-  description = "Where each container answers."
-  value       = { for name, it in merge(anklume_instance.pro, anklume_instance.perso) : name => it.ipv4_address }
+  description = "Where each answers."
+  value = {
+    for name, it in merge(anklume_instance.pro, anklume_instance.perso, { for it in anklume_instance.sandbox : it.name => it }) :
+    name => it.ipv4_address
+  }
 }

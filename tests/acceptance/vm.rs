@@ -106,11 +106,14 @@ fn side_by_side(run: &Workspace) {
     run.survives_import("anklume_instance.b", &format!("{name}/b"));
 
     // A set of processors is taken at a start only: stop, change, start in one apply.
-    assert_eq!(inside(run, &name, "a", &["nproc"]), "1");
-    let first = first.replace("\"limits.memory\"", "\"limits.cpu\" = \"0-1\", \"limits.memory\"");
+    let pid = || incus.query(&format!("/1.0/instances/a/state?project={name}"))["pid"].clone();
+    let before = pid();
+    let first = first.replace("\"limits.memory\"", "\"limits.cpu\" = \"0-0\", \"limits.memory\"");
     run.configure_provider(&block, &hcl(&first, &second));
     run.apply();
-    assert_eq!(inside(run, &name, "a", &["nproc"]), "2");
+    assert_ne!(pid(), before, "it was not restarted");
+    assert_eq!(incus.instance(&name, "a").unwrap()["config"]["limits.cpu"], "0-0");
+    assert_eq!(inside(run, &name, "a", &["hostname"]), "a");
     run.plan_is_empty();
 
     // An agent that has the connection and says nothing.
@@ -146,32 +149,38 @@ fn provisioned(run: &Workspace) {
     let incus = run.incus();
     let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/vm/main.tf")).unwrap();
     let (_, resources) = example.split_once("provider \"anklume\" {}\n").unwrap();
-    for (name, value) in
-        [("vm_image", "debvm"), ("container_image", "busybox"), ("csm", "true"), ("agent_timeout", "10m")]
-    {
+    for (name, value) in [
+        ("vm_image", "debvm"),
+        ("container_image", "busybox"),
+        ("csm", "true"),
+        ("cpu", "1"),
+        ("memory", "512MiB"),
+        ("agent_timeout", "10m"),
+    ] {
         run.set(&format!("TF_VAR_{name}"), value);
     }
-    run.configure_provider(&stranger(run, "lab"), resources);
-    let started = Instant::now();
-    run.apply();
-    println!("a machine with cloud-init and a container were applied in {:.1} s", started.elapsed().as_secs_f64());
-    for (instance, told) in [("lab-vm", "made by cloud-init"), ("lab-box", "")] {
-        let told_by_ansible = run.ansible("lab", instance, "cat /etc/motd 2>/dev/null || true; hostname");
-        assert!(told_by_ansible.contains(told) && told_by_ansible.contains(instance), "{told_by_ansible}");
+    run.configure_provider(&stranger(run, "sandbox"), resources);
+    seconds("the example with its two machines", &|| drop(run.apply()));
+    for (project, instance, told) in
+        [("secure", "secure-sandbox", "made by cloud-init"), ("work", "work-sandbox", ""), ("work", "work-dev", "")]
+    {
+        let by_ansible = run.ansible(project, instance, "cat /etc/motd 2>/dev/null || true; hostname");
+        assert!(by_ansible.contains(told) && by_ansible.contains(&format!("\n{instance}")), "{by_ansible}");
     }
     run.plan_is_empty();
+    run.survives_import("anklume_instance.sandbox", "secure/secure-sandbox");
 
     // What a running machine takes, it takes running.
-    let pid = || incus.query("/1.0/instances/lab-vm/state?project=lab")["pid"].clone();
+    let pid = || incus.query("/1.0/instances/secure-sandbox/state?project=secure")["pid"].clone();
     let before = pid();
     run.set("TF_VAR_note", "second");
     run.apply();
     assert_eq!(pid(), before, "it was restarted");
-    assert_eq!(incus.instance("lab", "lab-vm").unwrap()["config"]["user.note"], "second");
+    assert_eq!(incus.instance("secure", "secure-sandbox").unwrap()["config"]["user.note"], "second");
     run.plan_is_empty();
     run.destroy();
-    assert!(incus.project("lab").is_none() && incus.network("net-lab").is_none());
-    disconnect(run, "lab");
+    assert!(incus.project("secure").is_none() && incus.network("net-work").is_none());
+    disconnect(run, "sandbox");
 }
 
 /// Takes back the trust of a [`stranger`].
@@ -225,17 +234,24 @@ fn stuck(run: &Workspace) {
     ] {
         assert!(told.contains(part), "{part:?} is missing in {told}");
     }
-    // It is in the state, tainted; accepted as it is, it costs nothing.
-    run.succeed(&["untaint", "anklume_instance.vm"]);
+    // It is in the state, tainted. A warning does for the one that replaces it, which costs nothing from then on.
+    run.configure_provider(&block, &hcl("agent_timeout = \"5s\", on_failure = \"warn\"", "first", "1"));
+    let told = run.apply();
+    assert!(told.contains("1 destroyed") && told.contains("The instance is not usable"), "{told}");
     run.configure_provider(&block, &hcl("agent = false, addresses = false", "first", "1"));
     run.apply();
     assert!(seconds("a refresh of a machine without an agent", &|| run.plan_is_empty()) < 10.0);
     run.configure_provider(&block, &hcl("agent = false, addresses = false", "second", "2"));
-    let update = seconds("an update in place of it", &|| {
-        run.apply();
-    });
+    let update = seconds("an update in place of it", &|| drop(run.apply()));
     assert!(update < 15.0, "{update}");
     assert_eq!(run.incus().instance(&name, "vm").unwrap()["config"]["boot.autostart.priority"], "2");
+    run.plan_is_empty();
+    let renamed =
+        hcl("agent = false, addresses = false", "second", "2").replace("= \"vm\"\n  domain", "= \"other\"\n  domain");
+    run.configure_provider(&block, &renamed);
+    let rename = seconds("its rename", &|| drop(run.apply()));
+    assert!(rename < 30.0, "{rename}");
+    assert_eq!(run.incus().instance(&name, "other").unwrap()["status"], "Running");
     run.plan_is_empty();
     assert!(seconds("its destruction", &|| run.destroy()) < 30.0);
     assert!(run.incus().project(&name).is_none());

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The demo: examples/demo on a private Incus, from the plan to nothing left.
-#   KEEP=1 leaves it running; CLI=terraform (or a path) takes another client.
+#   KEEP=1 leaves it running; CLI=terraform (or a path) takes another client; LAB=1 adds a virtual machine, in an emulated
+#   machine where it has to be (LAB=0: never).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 lab=$root/tests/lab
@@ -37,12 +38,20 @@ dir=$(mktemp -d /tmp/anklume-demo.XXXXXX)
 end() {
     local code=$?
     [[ -z ${kept:-} ]] || exit "$code"
-    "$lab/incus.sh" down "$dir" || code=1
+    "$lab/$incus" down "$dir" || code=1
     [[ $code == 0 ]] || echo "the demo failed" >&2
     exit "$code"
 }
+if why=$("$lab/vm.sh" quick) || [[ ${LAB:-} == 1 ]]; then with_vm=${LAB:-1}; else with_vm=0; fi
+if [[ $with_vm == 1 ]]; then incus=vm.sh; else incus=incus.sh; fi
 trap end EXIT
-"$lab/incus.sh" up "$dir" >/dev/null
+"$lab/$incus" up "$dir" >/dev/null
+if [[ $with_vm == 1 ]]; then
+    export TF_VAR_vm_image=debvm TF_VAR_csm=true TF_VAR_agent_timeout=10m
+    inside() { ip netns exec "$("$lab/vm.sh" namespace "$dir")" env INCUS_CONF="$dir/conf" "$@"; }
+else
+    inside() { "$lab/incus.sh" exec "$dir" "$@"; }
+fi
 mkdir "$dir/demo"
 cp "$root"/examples/demo/*.tf "$dir/demo"
 cat >"$dir/cli.tfrc" <<EOF
@@ -54,26 +63,30 @@ EOF
 cd "$dir/demo"
 export TF_CLI_CONFIG_FILE=$dir/cli.tfrc CHECKPOINT_DISABLE=1
 if [[ -t 1 ]]; then plain=(); else plain=(-no-color); fi
-inside() { "$lab/incus.sh" exec "$dir" "$@"; }
 
 step "$("$client" version | grep -m1 -E '^(OpenTofu|Terraform) v'), Incus $(inside incus query /1.0 | jq -r .environment.server_version)"
+[[ $with_vm == 1 ]] || echo "No virtual machine: ${why:-LAB=0}. With one, in an emulated machine that is built once (6 minutes): make demo LAB=1"
 step "plan";                    inside "$client" plan "${plain[@]}" -input=false -out=plan.bin
 step "apply";                   inside "$client" apply "${plain[@]}" -input=false plan.bin
 step "what Incus says";         inside incus list --all-projects -c ens4t
+if [[ $with_vm == 1 ]]; then
+    step "a command inside the virtual machine"; inside incus exec pro-sandbox --project pro -- uname -a
+fi
 step "a second plan is empty";  inside "$client" plan "${plain[@]}" -input=false -detailed-exitcode
 step "a change in place";       inside "$client" apply "${plain[@]}" -input=false -auto-approve -var note=second
                                 inside incus list --all-projects -c nd
 if [[ ${KEEP:-} == 1 ]]; then
     kept=1
+    if [[ $with_vm == 1 ]]; then within="ip netns exec $("$lab/vm.sh" namespace "$dir") env INCUS_CONF=$dir/conf"; else within="$lab/incus.sh exec $dir"; fi
     cat <<EOF
 
 It stays in $dir. To go on:
 
     cd $dir/demo
-    export TF_CLI_CONFIG_FILE=$dir/cli.tfrc
-    $lab/incus.sh exec $dir $client plan
-    $lab/incus.sh exec $dir incus list --all-projects
-    $lab/incus.sh down $dir      # ends it, with all it holds
+    export TF_CLI_CONFIG_FILE=$dir/cli.tfrc ${TF_VAR_csm:+$(env | grep ^TF_VAR_ | tr '\n' ' ')}
+    $within $client plan
+    $within incus list --all-projects
+    $lab/$incus down $dir      # ends it, with all it holds
 EOF
     exit 0
 fi

@@ -7,6 +7,7 @@
 #                             `incus` command's remote `lab` in DIR/conf;
 #                             images debvm (agent, python3, cloud-init), debvm-noagent, stuck (never boots), crash (powers off), busybox
 #   vm.sh exec DIR COMMAND    runs COMMAND in it, as root
+#   vm.sh quick               says what is missing where it would be emulated, and fails
 #   vm.sh namespace DIR       its network namespace, for `ip netns exec`
 #   vm.sh leftovers DIR       what of it this machine holds, a line each
 #   vm.sh down DIR            ends it and proves that nothing is left
@@ -14,8 +15,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/tools.sh"
 verb=${1:-}
-[[ -n ${2:-} ]] || { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-shift
+[[ -n ${2:-} || $verb == quick ]] || { sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+shift || true
 
 # Whether a guest of this machine would have a KVM of its own; the file alone says nothing.
 nested() { [[ -w /dev/kvm ]] && grep -qsE '^(Y|1)$' /sys/module/kvm_{intel,amd}/parameters/nested; }
@@ -30,7 +31,7 @@ place() {
 # Where the lab of a suite is kept: by what makes it, and by what resumes its memory.
 kept() {
     local recipe
-    recipe=$({ cat "$here/vm.sh" "$here"/vm/*.sh "$here"/vm/guest/* "$here/image.sh"; echo "$accel"; qemu-system-x86_64 --version; } | key -)
+    recipe=$({ declare -f machine assemble; cat "$here"/vm/*.sh "$here"/vm/guest/* "$here/image.sh"; echo "$accel"; qemu-system-x86_64 --version; } | key -)
     echo "$cache/vm-$1-$recipe"
 }
 
@@ -87,6 +88,10 @@ assemble() {
     trap 'end >&2' EXIT
     ssh-keygen -q -t ed25519 -N '' -f "$dir/key"
     "$here/vm/outer.sh" "$out/outer" "$suite" "$uri" "$dir/key.pub"
+    # Two machines that enter their guests at the same time panic the emulated kernel (QEMU 10.0, 6.12): they share a processor.
+    if [[ $accel == tcg ]]; then
+        install -D -m 644 /dev/stdin "$out/outer/etc/systemd/system/incus.service.d/lab.conf" <<<$'[Service]\nCPUAffinity=0'
+    fi
     "$here/vm/images.sh" "$out/outer/root/images" "$suite" "$uri" "$out/outer"
     cp "$("$here/image.sh")" "$out/outer/root/images/busybox.tar.gz"
     cp "$out"/outer/boot/vmlinuz-* "$out/vmlinuz"
@@ -192,7 +197,16 @@ down() {
     [[ -z $left ]] || { say "left behind:"; echo "$left" >&2; exit 1; }
 }
 
+quick() {
+    [[ $accel == tcg ]] || return 0
+    if [[ ! -e /dev/kvm ]]; then echo "this machine has no /dev/kvm"
+    elif [[ ! -w /dev/kvm ]]; then echo "/dev/kvm is not writable here"
+    else echo "the KVM of this machine gives its guests none of their own (nested=N)"; fi
+    return 1
+}
+
 case $verb in
+    quick) quick ;;
     build | up | down | leftovers | assemble) "$verb" "$@" ;;
     exec) place "$1"; shift; lab "$(printf '%q ' "$@")" ;;
     namespace) place "$1"; echo "$ns" ;;

@@ -66,7 +66,8 @@ root() {
         --setup-hook='mkdir -p "$1/etc/apt/preferences.d"; printf "Package: incus*\nPin: release n='"$suite"'\nPin-Priority: 900\n" >"$1/etc/apt/preferences.d/lab"' \
         --include=incus-agent,python3,cloud-init,busybox-static,util-linux,mount,iproute2 trixie "$tree" "${sources[@]}"
     rm -rf "$tree"/dev/* "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/*
-    ls "$tree"/usr/libexec/incus/incus-agent.* 2>/dev/null | grep -v 'linux.x86_64$' | xargs -r rm
+    # 7.0 brings the agents of all systems.
+    find "$tree/usr/libexec/incus" -name 'incus-agent.*' ! -name '*.linux.x86_64' -delete
     "$here/guest/install" "$tree"
     printf 'datasource_list: [NoCloud]\n' >"$tree/etc/cloud/cloud.cfg.d/90-lab.cfg"
     rm -f "$tree/sbin/init"
