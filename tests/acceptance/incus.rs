@@ -50,6 +50,11 @@ impl<'a> Incus<'a> {
         self.lab.command("incus").args(arguments).stdout(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Whether Incus tells by an event that an agent answers: from 6.23 on.
+    pub(crate) fn announces_agents(&self) -> bool {
+        !self.lab.server_version().starts_with("6.0.")
+    }
+
     /// `GET path`: the metadata.
     pub(crate) fn query(&self, path: &str) -> Value {
         serde_json::from_str(&self.run(&["query", path])).unwrap()

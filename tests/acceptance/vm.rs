@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::Case;
 use crate::cli::Workspace;
-use crate::watcher::Watcher;
+use crate::watcher::{Seen, Watcher};
 
 /// The heart of it, which every test run shows.
-pub(crate) const HEART: &[Case] = &[("two_machines_and_a_container_are_usable_when_apply_ends", side_by_side)];
+pub(crate) const HEART: &[Case] = &[("a_machine_beside_a_container_lives_from_apply_to_destroy", life)];
 
 pub(crate) const CASES: &[Case] = &[
+    ("two_machines_and_a_container_are_waited_for_side_by_side", two_machines),
     ("a_machine_is_provisioned_straight_after_apply", provisioned),
     ("a_crash_while_booting_is_noticed_at_once", crash),
     ("a_machine_stuck_at_boot_shows_its_console_and_is_no_burden", stuck),
@@ -69,47 +70,69 @@ fn stranger(run: &Workspace, name: &str) -> String {
     )
 }
 
-/// Two machines and a container in one apply; then a restart for another CPU, a stop, an import, an agent that hangs.
-fn side_by_side(run: &Workspace) {
-    let (incus, name) = (run.incus(), run.domain("side"));
-    let wait = "  wait = { boot_timeout = var.timeout, agent_timeout = var.timeout, addresses_timeout = var.timeout }\n  stop_timeout = \"1s\"\n";
-    let container = "resource \"anklume_instance\" \"c\" {\n  name = \"c\"\n  domain = anklume_domain.d.name\n  image = \"busybox\"\n  \
-                     delete_protection = false\n}\n";
-    let hcl = |first: &str, second: &str| format!("{VARIABLES}{}{first}{second}{container}", domain(&name));
-    let (first, second) = (machine("a", "debvm", wait), machine("b", "debvm", wait));
-    let block = stranger(run, &name);
-    run.configure_provider(&block, &hcl(&first, &second));
+const AT_ONCE: &str = "  wait = { boot_timeout = var.timeout, agent_timeout = var.timeout, addresses_timeout = var.timeout }\n  \
+                       stop_timeout = \"1s\"\n";
 
-    let watcher = Watcher::start(run, &name, &["a", "b"]);
+/// Applies these machines and a container beside them: when apply ends all are usable, and it ends then.
+fn applied(run: &Workspace, name: &str, hcl: &str, machines: &[&str]) {
+    run.configure_provider(&stranger(run, name), hcl);
+    let watcher = Watcher::start(run, name, machines);
     run.apply();
     let ended = Instant::now();
     let seen = watcher.end();
     for machine in &seen {
         machine.print(ended);
     }
-    let [a, b] = seen.as_slice() else { panic!("two machines were watched") };
-    assert!(a.started < b.usable() && b.started < a.usable(), "they were started in turn");
-    let late = ended.saturating_duration_since(a.usable().max(b.usable()));
+    let usable = seen.iter().map(Seen::usable).max().unwrap();
+    let late = ended.saturating_duration_since(usable);
     println!("apply ended {:.2} s after the later of agent and address of the last machine", late.as_secs_f64());
-    let limit = if a.agent_event.is_some() { LATE_WITH_EVENT } else { LATE_WITHOUT };
+    let limit = if seen.iter().all(|machine| machine.agent_event.is_some()) { LATE_WITH_EVENT } else { LATE_WITHOUT };
     assert!(late <= limit, "{late:?} is later than {limit:?}");
+    let first_usable = seen.iter().map(Seen::usable).min().unwrap();
+    assert!(seen.iter().all(|machine| machine.started < first_usable), "they were started in turn");
 
-    for (instance, nic) in [("a", "enp5s0"), ("b", "enp5s0"), ("c", "eth0")] {
+    for instance in machines.iter().chain(&["c"]) {
         let attributes = run.attributes(&format!("anklume_instance.{instance}"));
         let address = attributes["ipv4_address"].as_str().unwrap_or_else(|| panic!("{instance} has no address"));
-        let told = inside(run, &name, instance, &["ip", "-4", "addr", "show", "dev", nic]);
+        let nic = if *instance == "c" { "eth0" } else { "enp5s0" };
+        let told = inside(run, name, instance, &["ip", "-4", "addr", "show", "dev", nic]);
         assert!(told.contains(&format!("{address}/")), "{told}");
         assert_eq!(attributes["status"], "Running");
         assert_eq!(attributes["interfaces"]["eth0"]["name"], nic);
     }
     run.plan_is_empty();
-    run.survives_import("anklume_instance.b", &format!("{name}/b"));
+}
+
+fn container() -> &'static str {
+    "resource \"anklume_instance\" \"c\" {\n  name = \"c\"\n  domain = anklume_domain.d.name\n  image = \"busybox\"\n  \
+     delete_protection = false\n}\n"
+}
+
+fn two_machines(run: &Workspace) {
+    let name = run.domain("two");
+    let machines = [machine("a", "debvm", AT_ONCE), machine("b", "debvm", AT_ONCE)].concat();
+    applied(run, &name, &format!("{VARIABLES}{}{machines}{}", domain(&name), container()), &["a", "b"]);
+    run.destroy();
+    disconnect(run, &name);
+}
+
+/// A machine beside a container, imported; a restart for another CPU; an agent that hangs; a stop.
+fn life(run: &Workspace) {
+    let (incus, name) = (run.incus(), run.domain("life"));
+    let hcl = |machine: &str| format!("{VARIABLES}{}{machine}{}", domain(&name), container());
+    let first = machine("a", "debvm", AT_ONCE);
+    applied(run, &name, &hcl(&first), &["a"]);
+    let block = fs::read_to_string(run.dir().join("main.tf")).unwrap();
+    let reconfigure = |machine: &str| {
+        fs::write(run.dir().join("main.tf"), block.replace(&first, machine)).unwrap();
+    };
+    run.survives_import("anklume_instance.a", &format!("{name}/a"));
 
     // A set of processors is taken at a start only: stop, change, start in one apply.
     let pid = || incus.query(&format!("/1.0/instances/a/state?project={name}"))["pid"].clone();
     let before = pid();
-    let first = first.replace("\"limits.memory\"", "\"limits.cpu\" = \"0-0\", \"limits.memory\"");
-    run.configure_provider(&block, &hcl(&first, &second));
+    let pinned = first.replace("\"limits.memory\"", "\"limits.cpu\" = \"0-0\", \"limits.memory\"");
+    reconfigure(&pinned);
     run.apply();
     assert_ne!(pid(), before, "it was not restarted");
     assert_eq!(incus.instance(&name, "a").unwrap()["config"]["limits.cpu"], "0-0");
@@ -117,16 +140,15 @@ fn side_by_side(run: &Workspace) {
     run.plan_is_empty();
 
     // An agent that has the connection and says nothing.
-    let pid = inside(run, &name, "b", &["pidof", "incus-agent"]);
-    let hangs = format!("(sleep 1; kill -STOP {pid}) >/dev/null 2>&1 </dev/null &");
-    inside(run, &name, "b", &["sh", "-c", &hangs]);
+    let agent = inside(run, &name, "a", &["pidof", "incus-agent"]);
+    let hangs = format!("(sleep 1; kill -STOP {agent}) >/dev/null 2>&1 </dev/null &");
+    inside(run, &name, "a", &["sh", "-c", &hangs]);
     thread::sleep(Duration::from_secs(2));
     let hanging = seconds("a refresh beside an agent that hangs", &|| run.plan_is_empty());
-    let stopped = |machine: &str| machine.replace("stop_timeout", "running = false\n  stop_timeout");
-    run.configure_provider(&block, &hcl(&stopped(&first), &stopped(&second)));
+    reconfigure(&pinned.replace("stop_timeout", "running = false\n  stop_timeout"));
     run.apply();
     assert_eq!(run.attributes("anklume_instance.a")["status"], "Stopped");
-    let quiet = seconds("the same refresh with both machines stopped", &|| run.plan_is_empty());
+    let quiet = seconds("the same refresh with the machine stopped", &|| run.plan_is_empty());
     assert!(hanging - quiet < 1.0, "the hanging agent cost {:.1} s", hanging - quiet);
     run.destroy();
     assert!(incus.project(&name).is_none());
@@ -260,12 +282,12 @@ fn stuck(run: &Workspace) {
 
 fn without_an_agent(run: &Workspace) {
     let name = run.domain("mute");
-    let wait = "  wait = { boot_timeout = var.timeout, agent_timeout = \"200s\" }\n  stop_timeout = \"1s\"\n";
+    let wait = "  wait = { boot_timeout = var.timeout, agent_timeout = \"90s\" }\n  stop_timeout = \"1s\"\n";
     let hcl = format!("{VARIABLES}{}{}", domain(&name), machine("vm", "debvm-noagent", wait));
     run.configure_provider(&stranger(run, &name), &hcl);
     let told = run.apply_fails();
     for part in
-        ["its agent did not answer within 200s", "so its system is up", "`incus-agent`", "wait = { agent = false }"]
+        ["its agent did not answer within 90s", "so its system is up", "`incus-agent`", "wait = { agent = false }"]
     {
         assert!(told.contains(part), "{part:?} is missing in {told}");
     }

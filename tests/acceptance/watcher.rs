@@ -1,10 +1,10 @@
 //! What virtual machines are seen to do by somebody else than the provider: the events as the `incus` command prints them,
-//! and each machine's state, asked all the time.
+//! and each machine's state, asked again and again: from the event of its agent on where there is one.
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,13 @@ use serde_json::Value;
 
 use crate::cli::Workspace;
 
-/// Between two looks at a machine.
-const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks at a machine whose agent is not announced; each costs an emulated host a good part of its processor.
+const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks after the announcement.
+const LOOK_UP: Duration = Duration::from_millis(50);
+
+/// The event of an agent that answers.
+const AGENT: &str = "instance-agent-started";
 
 /// What came when.
 #[derive(Debug)]
@@ -69,18 +74,31 @@ impl Watcher {
     pub(crate) fn start(run: &Workspace, project: &str, names: &[&str]) -> Self {
         let mut monitor = run.incus().monitor();
         let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
+        let (over, announced) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let announces = run.incus().announces_agents();
+        let heard = Arc::clone(&announced);
         let events = thread::spawn(move || {
-            let parsed = |line: String| serde_json::from_str(&line).ok();
-            lines.map_while(Result::ok).filter_map(|line| Some((Instant::now(), parsed(line)?))).collect()
+            let mut events = Vec::new();
+            for line in lines.map_while(Result::ok) {
+                let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+                if event["metadata"]["action"] == AGENT {
+                    heard.lock().unwrap().push(machine_of(&event));
+                }
+                events.push((Instant::now(), event));
+            }
+            events
         });
-        let over = Arc::new(AtomicBool::new(false));
         let machines = names.iter().map(|name| {
-            let (socket, over) = (run.socket(), Arc::clone(&over));
+            let (socket, over, announced) = (run.socket(), Arc::clone(&over), Arc::clone(&announced));
             let (project, machine) = (project.to_owned(), (*name).to_owned());
             let looking = thread::spawn(move || {
                 let client = Client::new(Endpoint::Unix(socket));
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(look(&client, &project, &machine, &over))
+                while announces && !over.load(Ordering::Relaxed) && !announced.lock().unwrap().contains(&machine) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                let pause = if announces { LOOK_UP } else { LOOK };
+                runtime.block_on(look(&client, &project, &machine, &over, pause))
             });
             ((*name).to_owned(), looking)
         });
@@ -97,11 +115,7 @@ impl Watcher {
         self.monitor.wait().unwrap();
         let events = self.events.join().unwrap();
         let event = |name: &str, action: &str| {
-            let is_it = |event: &Value| {
-                let source = event["metadata"]["source"].as_str().unwrap_or_default();
-                event["metadata"]["action"] == action
-                    && source.split('?').next() == Some(&format!("/1.0/instances/{name}"))
-            };
+            let is_it = |event: &Value| event["metadata"]["action"] == action && machine_of(event) == name;
             events.iter().find(|(_, event)| is_it(event)).map(|(at, _)| *at)
         };
         let seen = self.machines.into_iter().map(|(name, looking)| {
@@ -110,7 +124,7 @@ impl Watcher {
                 begun: self.begun,
                 started: event(&name, "instance-started")
                     .unwrap_or_else(|| panic!("{name} was not started: {events:?}")),
-                agent_event: event(&name, "instance-agent-started"),
+                agent_event: event(&name, AGENT),
                 answers: answers.unwrap_or_else(|| panic!("the agent of {name} was never seen to answer")),
                 address: address.unwrap_or_else(|| panic!("{name} was never seen with an address")),
                 name,
@@ -120,7 +134,13 @@ impl Watcher {
     }
 }
 
-async fn look(client: &Client, project: &str, name: &str, over: &AtomicBool) -> Looked {
+/// The name in an event about an instance.
+fn machine_of(event: &Value) -> String {
+    let path = event["metadata"]["source"].as_str().unwrap_or_default().split('?').next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+async fn look(client: &Client, project: &str, name: &str, over: &AtomicBool, pause: Duration) -> Looked {
     let mut looked = Looked::default();
     while !over.load(Ordering::Relaxed) && (looked.answers.is_none() || looked.address.is_none()) {
         if let Ok(state) = client.get::<instance::State>(instance::state(project, name)).await {
@@ -133,7 +153,7 @@ async fn look(client: &Client, project: &str, name: &str, over: &AtomicBool) -> 
                 looked.address.get_or_insert_with(Instant::now);
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
     }
     looked
 }
