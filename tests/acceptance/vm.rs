@@ -250,7 +250,7 @@ fn stuck(run: &Workspace) {
     for part in [
         "its agent did not answer within 30s",
         "Phase: agent (created, started and running are behind it)",
-        "lab: no system here",
+        "no system here",
         "agent_timeout = \"300s\"",
         "incus console vm --project",
     ] {
