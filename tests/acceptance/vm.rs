@@ -116,17 +116,47 @@ fn two_machines(run: &Workspace) {
     disconnect(run, &name);
 }
 
-/// A machine beside a container, imported; a restart for another CPU; an agent that hangs; a stop.
+/// A block volume, and an ISO image whose first descriptor (ECMA-119) starts with `CD001` at the byte 32769.
+fn volumes(run: &Workspace) -> String {
+    let mut image = vec![0; 1 << 20];
+    image[32769..32774].copy_from_slice(b"CD001");
+    fs::write(run.dir().join("cd.iso"), image).unwrap();
+    let volume = |name: &str, rest: &str| {
+        format!(
+            "resource \"anklume_volume\" \"{name}\" {{\n  name = \"{name}\"\n  domain = anklume_domain.d.name\n  \
+             delete_protection = false\n{rest}}}\n"
+        )
+    };
+    volume("data", "  content_type = \"block\"\n  size = \"48MiB\"\n")
+        + &volume("cd", "  content_type = \"iso\"\n  source = { file = \"cd.iso\" }\n")
+}
+
+/// What the machine reads at the start of its block volume, which is known by its size.
+fn read_disk(run: &Workspace, project: &str) -> String {
+    inside(
+        run,
+        project,
+        "a",
+        &["sh", "-c", "dd if=/dev/$(basename $(dirname $(grep -lx 98304 /sys/block/sd*/size))) bs=9 count=1"],
+    )
+}
+
+/// A machine beside a container, with a disk and an ISO, imported; a restart for another CPU; an agent that hangs; a stop.
 fn life(run: &Workspace) {
     let (incus, name) = (run.incus(), run.domain("life"));
-    let hcl = |machine: &str| format!("{VARIABLES}{}{machine}{}", domain(&name), container());
-    let first = machine("a", "debvm", AT_ONCE);
+    let rest = [volumes(run).as_str(), container()].concat();
+    let hcl = |machine: &str| format!("{VARIABLES}{}{machine}{rest}", domain(&name));
+    let attached = "  volumes = {\n    data = { volume = anklume_volume.data.name }\n    cd = { volume = anklume_volume.cd.name }\n  }\n";
+    let first = machine("a", "debvm", &[AT_ONCE, attached].concat());
     applied(run, &name, &hcl(&first), &["a"]);
     let block = fs::read_to_string(run.dir().join("main.tf")).unwrap();
     let reconfigure = |machine: &str| {
         fs::write(run.dir().join("main.tf"), block.replace(&first, machine)).unwrap();
     };
     run.survives_import("anklume_instance.a", &format!("{name}/a"));
+    let write = "echo 'the bytes' >/dev/$(basename $(dirname $(grep -lx 98304 /sys/block/sd*/size))) && sync";
+    inside(run, &name, "a", &["sh", "-c", write]);
+    assert_eq!(inside(run, &name, "a", &["sh", "-c", "dd if=/dev/sr0 bs=1 skip=32769 count=5"]), "CD001");
 
     // A set of processors is taken at a start only: stop, change, start in one apply.
     let pid = || incus.query(&format!("/1.0/instances/a/state?project={name}"))["pid"].clone();
@@ -136,7 +166,7 @@ fn life(run: &Workspace) {
     run.apply();
     assert_ne!(pid(), before, "it was not restarted");
     assert_eq!(incus.instance(&name, "a").unwrap()["config"]["limits.cpu"], "0-0");
-    assert_eq!(inside(run, &name, "a", &["hostname"]), "a");
+    assert_eq!(read_disk(run, &name), "the bytes");
     run.plan_is_empty();
 
     // An agent that has the connection and says nothing.
