@@ -2,11 +2,13 @@
 
 mod create;
 mod delete;
+mod form;
 mod model;
 mod plan;
 mod read;
 mod schema;
 mod source;
+mod stream;
 mod target;
 mod update;
 mod users;
