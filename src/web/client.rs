@@ -34,11 +34,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            idle: Duration::from_secs(60),
-            pause: Duration::from_millis(250),
-        }
+        Self { connect: Duration::from_secs(30), idle: Duration::from_secs(60), pause: Duration::from_millis(250) }
     }
 }
 

@@ -59,10 +59,10 @@ impl Location {
             _ => return Err(BadLocation::Scheme),
         };
         let plain = text.split('#').next().unwrap_or_default();
-        let uri: Uri = plain.parse().map_err(|_| match plain.bytes().all(|byte| byte.is_ascii_graphic()) {
-            true => BadLocation::Host,
-            false => BadLocation::Characters,
-        })?;
+        if !plain.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(BadLocation::Characters);
+        }
+        let uri: Uri = plain.parse().map_err(|_| BadLocation::Host)?;
         let authority = uri.authority().ok_or(BadLocation::Host)?;
         if authority.as_str().contains('@') {
             return Err(BadLocation::User);

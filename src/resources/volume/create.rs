@@ -68,7 +68,7 @@ impl Creation<'_> {
             None => self.empty().await?,
             Some(_) => self.filled().await?,
         };
-        let mut warnings = users::attach(&self.target, &self.wait).await;
+        let mut warnings = users::attach(&self.session.notes, &self.target, &self.wait).await;
         if let Made::Adopted(found) = &made {
             if let Err(error) = self.bring().await {
                 marks::keep_before(&mut self.private, [&found.config]);

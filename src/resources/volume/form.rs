@@ -46,11 +46,14 @@ pub(super) fn of(content_type: &str, name: &str, first: &[u8]) -> Result<Form, P
     if let Some((_, format)) = DISKS.iter().find(|(magic, _)| first.starts_with(magic)) {
         return Err(disk(name, format));
     }
-    let text = String::from_utf8_lossy(first).trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).to_ascii_lowercase();
+    let text =
+        String::from_utf8_lossy(first).trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).to_ascii_lowercase();
     if let Some((_, what)) = ANSWERS.iter().find(|(begin, _)| text.starts_with(begin)) {
         return Err(Problem::new(
             "Unable to create volume: its source is another file",
-            format!("\"{name}\" is {what}. Often that is a page about the file, or one to log in; write where the file itself is."),
+            format!(
+                "\"{name}\" is {what}. Often that is a page about the file, or one to log in; write where the file itself is."
+            ),
         ));
     }
     let packed = PACKED.iter().find(|(magic, ..)| first.starts_with(magic));
@@ -68,7 +71,10 @@ pub(super) fn of(content_type: &str, name: &str, first: &[u8]) -> Result<Form, P
         (_, Some(_)) => Ok(Form::Backup),
         (_, None) if is_tarball => Ok(Form::Backup),
         ("block", None) => Ok(Form::Raw),
-        _ => Err(Problem::new("Unable to create volume: Incus does not take the file", no_backup(name, content_type, first))),
+        _ => Err(Problem::new(
+            "Unable to create volume: Incus does not take the file",
+            no_backup(name, content_type, first),
+        )),
     }
 }
 

@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod form;
 mod model;
+mod notes;
 mod plan;
 mod read;
 mod schema;
@@ -25,8 +26,8 @@ const KIND: &str = "anklume_volume";
 /// Moving a large volume to another pool copies it.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
+pub(crate) use notes::{NOTES, Notes};
 pub(crate) use target::iso_is_protected;
-pub(crate) use users::NOTES;
 
 /// The resource `anklume_volume`.
 pub struct Volume;

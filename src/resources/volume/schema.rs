@@ -134,8 +134,12 @@ fn url(value: &Value) -> Result<(), Problem> {
     let Some(text) = value.as_str() else { return Ok(()) };
     let what = match Location::parse(text) {
         Ok(_) => return Ok(()),
-        Err(BadLocation::User) => "It has a user or a password, which would stand in the state. Write them as `headers`.",
-        Err(BadLocation::Characters) => "Write spaces and characters beyond ASCII percent-encoded, as a browser copies them.",
+        Err(BadLocation::User) => {
+            "It has a user or a password, which would stand in the state. Write them as `headers`."
+        }
+        Err(BadLocation::Characters) => {
+            "Write spaces and characters beyond ASCII percent-encoded, as a browser copies them."
+        }
         Err(_) => "Write it in full, such as \"https://example.org/disk.raw\".",
     };
     Err(Problem::new("Invalid URL", what))
@@ -181,7 +185,9 @@ mod tests {
     }
     #[test]
     fn a_url_is_whole_and_names_no_user() {
-        for (text, told) in [("host/x", "in full"), ("https://a:b@host/x", "`headers`"), ("https://host/a b", "encoded")] {
+        for (text, told) in
+            [("host/x", "in full"), ("https://a:b@host/x", "`headers`"), ("https://host/a b", "encoded")]
+        {
             let problem = url(&text.into()).unwrap_err();
             assert!(problem.detail.contains(told) && !problem.detail.contains(text), "{}", problem.detail);
         }

@@ -32,7 +32,8 @@ pub(super) async fn fill(
     match (&source.volume, &source.file, &source.url) {
         (Some(name), ..) => copy(session, into, model, marks, &source, name, wait).await?,
         (None, Some(file), _) => {
-            let upload = Upload { into, model, sha256: source.sha256.as_ref(), name: file.clone(), at: at("file"), wait };
+            let upload =
+                Upload { into, model, sha256: source.sha256.as_ref(), name: file.clone(), at: at("file"), wait };
             let (origin, length) = upload.open_file().await?;
             upload.run(origin, Some(length)).await?;
         }
@@ -217,18 +218,24 @@ impl Upload<'_> {
                     "The server gives the file to nobody, or not to these `headers`. Set them, such as `headers = { Authorization = \"Bearer ...\" }`.",
                 ),
                 404 | 410 => (self.at.clone(), "There is no such file. Look whether the URL is right."),
-                _ => (self.at.clone(), "Look whether the URL is right, and apply again once the server gives the file."),
+                _ => {
+                    (self.at.clone(), "Look whether the URL is right, and apply again once the server gives the file.")
+                }
             },
-            web::Error::Downgrade { .. } => {
-                (self.at.clone(), "The file would come over a connection that anybody may read and change. Name a URL that stays with https.")
-            }
+            web::Error::Downgrade { .. } => (
+                self.at.clone(),
+                "The file would come over a connection that anybody may read and change. Name a URL that stays with https.",
+            ),
             web::Error::Redirects { .. } | web::Error::Redirect { .. } => {
                 (self.at.clone(), "Write where the file itself is.")
             }
-            web::Error::Changed { .. } => {
-                (self.at.clone(), "Its beginning and its end would be of two files. Apply again, with the `sha256` of the new one.")
+            web::Error::Changed { .. } => (
+                self.at.clone(),
+                "Its beginning and its end would be of two files. Apply again, with the `sha256` of the new one.",
+            ),
+            web::Error::Short { .. } => {
+                (self.at.clone(), "The server has not all of the file. Look whether it is whole there.")
             }
-            web::Error::Short { .. } => (self.at.clone(), "The server has not all of the file. Look whether it is whole there."),
             _ => (self.at.clone(), "Nothing was made. Apply again once the server can be reached from this machine."),
         };
         let mut told = self.told("its source cannot be had", format!("{advice}\n\n{}", refusal::causes(error)));
