@@ -176,6 +176,7 @@ fn headers(run: &Workspace) {
     assert!(text.contains("The server gives the file to nobody"), "{text}");
     run.configure(&source("Authorization = \"Bearer ${var.secret}\""));
     run.succeed(&["plan", "-input=false", "-no-color", "-out=tfplan"]);
+    assert!(!run.succeed(&["show", "-json", "tfplan"]).text.contains(SECRET));
     run.apply();
     run.plan_is_empty();
     // Another header is no change.

@@ -7,3 +7,7 @@ mod fake;
 mod lifecycle;
 mod operations;
 mod shared;
+mod sources;
+#[path = "../web/server.rs"]
+#[allow(dead_code, reason = "shared with the tests of the web layer, which use other parts of it")]
+mod web_server;

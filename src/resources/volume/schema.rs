@@ -84,7 +84,7 @@ fn source() -> Attribute {
             Attribute::string("url").optional().check(url).describe(
                 "The same on a web server, `http://` or `https://` (by the certificates of this machine), with its `sha256`. It is \
                  streamed through this machine, neither kept on its disk nor in its memory, and goes on where a connection breaks. A \
-                 server has to say how long a raw disk is.",
+                 server has to say how long a raw disk is. Proxies of the environment are not used.",
             ),
             Attribute::string("sha256").optional().check(sha256).same(same_sha256).describe(
                 "The SHA-256 of the file, in hexadecimal, with or without `sha256:` before it; needed with `url`. Another one replaces \
