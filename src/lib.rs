@@ -6,3 +6,4 @@
 pub mod incus;
 pub mod plugin;
 pub mod resources;
+pub mod web;

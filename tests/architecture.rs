@@ -33,12 +33,20 @@ fn assert_absent(directory: &str, words: &[&str]) {
 
 #[test]
 fn the_plugin_layer_knows_nothing_of_incus() {
-    assert_absent("src/plugin", &["crate::incus", "crate::resources", "anklume_"]);
+    assert_absent("src/plugin", &["crate::incus", "crate::resources", "crate::web", "anklume_"]);
 }
 
 #[test]
 fn the_incus_layer_knows_nothing_of_terraform() {
-    assert_absent("src/incus", &["crate::plugin", "crate::resources", "terraform", "anklume_"]);
+    assert_absent("src/incus", &["crate::plugin", "crate::resources", "crate::web", "terraform", "anklume_"]);
+}
+
+#[test]
+fn the_web_layer_knows_neither() {
+    assert_absent(
+        "src/web",
+        &["crate::plugin", "crate::incus", "crate::resources", "terraform", "anklume_", "volume", "incus::"],
+    );
 }
 
 #[test]
@@ -57,6 +65,7 @@ fn pure_modules_name_no_clock_file_process_or_network() {
             "duration.rs",
             "keys.rs",
             "name.rs",
+            "form.rs",
         ]
         .contains(&name)
         {

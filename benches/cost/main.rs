@@ -1,6 +1,6 @@
 //! What the provider costs: beside the raw API, beside the client alone, and in requests. All in one run.
 //!
-//! `cost [N]`, with the release provider in `ANKLUME_PROVIDER` (`make bench N=100`). Fails only where it cannot measure;
+//! `cost [N]`, or `cost volumes [N]`, with the release provider in `ANKLUME_PROVIDER` (`make bench N=100`, `make bench-volumes`). Fails only where it cannot measure;
 //! a limit that is not met is said.
 #![allow(clippy::print_stdout, reason = "the table is what this is for")]
 
@@ -17,6 +17,7 @@ mod process;
 mod proxy;
 mod raw;
 mod table;
+mod volumes;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -35,10 +36,13 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
-    let count = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let count = count.map_or(Ok(100), |text| text.parse::<usize>());
+    let mut words: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let of_volumes = words.first().is_some_and(|word| word == "volumes");
+    let count = words.drain(usize::from(of_volumes)..).next();
+    let count = count.map_or(Ok(if of_volumes { 50 } else { 100 }), |text| text.parse::<usize>());
     let measured = match count {
-        Ok(count) if count > 0 => bench(count),
+        Ok(count) if count > 0 && of_volumes => bench(count, "volumes", volumes::measure),
+        Ok(count) if count > 0 => bench(count, "containers", measure),
         _ => Err("N is a number from 1 on".into()),
     };
     match measured {
@@ -50,14 +54,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(count: usize) -> Result<(), Fault> {
+fn bench<T: std::fmt::Display>(
+    count: usize,
+    nouns: &str,
+    measure: impl Fn(&Lab, &Client, &Path, usize) -> Result<T, Fault>,
+) -> Result<(), Fault> {
     let provider = std::env::var_os("ANKLUME_PROVIDER").map(PathBuf::from);
     let provider = provider.ok_or("ANKLUME_PROVIDER names no provider: `make bench`")?.canonicalize()?;
     let client = Client::all()?.into_iter().next().ok_or("no client")?;
     let lab = Lab::find(Kind::Private)?;
     let measured = measure(&lab, &client, &provider, count);
     if measured.is_ok() {
-        println!("{count} containers on Incus {}, by {}", lab.server_version(), client.version);
+        println!("{count} {nouns} on Incus {}, by {}", lab.server_version(), client.version);
     }
     // A measurement that broke off leaves its containers to the end of their Incus.
     let ended = lab.end();

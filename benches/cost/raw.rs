@@ -56,6 +56,18 @@ impl Raw {
         if operation["status_code"] == 200 { Ok(()) } else { Err(format!("{method} {target}: {operation}").into()) }
     }
 
+    /// Gives the instance `name` the first `count` volumes, and no other; how long that takes.
+    pub(crate) async fn attach(&mut self, project: &str, name: &str, count: usize) -> Result<Duration, Fault> {
+        let target = format!("/1.0/instances/{name}?project={project}");
+        let start = Instant::now();
+        let mut found = self.send("GET", &target, None).await?["metadata"].take();
+        let device = |index| json!({"type": "disk", "pool": "default", "source": format!("raw-{index}"), "path": format!("/srv/d{index}")});
+        let devices = (0..count).map(|index| (format!("d{index}"), device(index)));
+        found["devices"] = Value::Object(devices.collect());
+        self.operate("PUT", &target, Some(&found)).await?;
+        Ok(start.elapsed())
+    }
+
     /// How long one GET takes.
     pub(crate) async fn get(&mut self, target: &str) -> Result<Duration, Fault> {
         let start = Instant::now();
@@ -64,13 +76,17 @@ impl Raw {
     }
 }
 
-/// What is done to one container.
+/// What is done to one container, or to one volume.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Work {
     /// Create with `start`.
     Create,
     /// Stop by force, delete.
     Destroy,
+    /// An empty filesystem.
+    CreateVolume,
+    /// Delete.
+    DestroyVolume,
 }
 
 async fn one(raw: &mut Raw, work: Work, project: &str, name: &str) -> Result<(), Fault> {
@@ -87,6 +103,15 @@ async fn one(raw: &mut Raw, work: Work, project: &str, name: &str) -> Result<(),
             let body = json!({"action": "stop", "timeout": -1, "force": true});
             raw.operate("PUT", &format!("{target}/state?project={project}"), Some(&body)).await?;
             raw.operate("DELETE", &format!("{target}?project={project}"), None).await
+        }
+        Work::CreateVolume => {
+            let body = json!({"name": name, "content_type": "filesystem", "config": {"size": "16MiB"}});
+            let target = format!("/1.0/storage-pools/default/volumes/custom?project={project}");
+            raw.send("POST", &target, Some(&body)).await.map(drop)
+        }
+        Work::DestroyVolume => {
+            let target = format!("/1.0/storage-pools/default/volumes/custom/{name}?project={project}");
+            raw.send("DELETE", &target, None).await.map(drop)
         }
     }
 }

@@ -15,6 +15,9 @@ const MEGABYTE: f64 = 1e6;
 /// One project, one pool.
 const REFRESH_REQUESTS: usize = 8 + 2;
 
+/// What work of ours may take, as a multiple of what the raw API needs.
+pub(crate) const RATIO: f64 = 1.15;
+
 /// The same work twice.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timed {
@@ -86,9 +89,8 @@ fn size(work: &str, bytes: u64, limit_megabytes: f64) -> Line {
 }
 
 fn ratio(work: String, timed: Timed) -> Line {
-    const LIMIT: f64 = 1.15;
     let ratio = timed.ours.as_secs_f64() / timed.beside.as_secs_f64();
-    Line::new(work, seconds(timed.ours), format!("<= {LIMIT} x raw"), ratio <= LIMIT)
+    Line::new(work, seconds(timed.ours), format!("<= {RATIO} x raw"), ratio <= RATIO)
         .beside(format!("raw {}", seconds(timed.beside)), format!("{ratio:.2} x"))
 }
 
@@ -147,12 +149,12 @@ impl fmt::Display for Costs {
             "raw, before and after ours: create {create} and {create_after}, destroy {destroy} and {destroy_after}"
         )?;
         writeln!(f, "\nrequests sent, counted in a run of their own:")?;
-        for step in &self.steps {
-            writeln!(f, "{:<34} {:>5}", step.name, total(&step.requests))?;
-            for (request, count) in &step.requests {
-                writeln!(f, "    {request:<44} {count:>5}")?;
-            }
-        }
-        Ok(())
+        self.steps.iter().try_for_each(|step| requests(f, step))
     }
+}
+
+/// The requests of a step, by kind.
+pub(crate) fn requests(f: &mut fmt::Formatter<'_>, step: &Step) -> fmt::Result {
+    writeln!(f, "{:<34} {:>5}", step.name, total(&step.requests))?;
+    step.requests.iter().try_for_each(|(request, count)| writeln!(f, "    {request:<44} {count:>5}"))
 }

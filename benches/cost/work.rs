@@ -28,6 +28,62 @@ impl<'a> Directory<'a> {
         provider: &Path,
         socket: Option<&Path>,
     ) -> Result<Self, Fault> {
+        let hcl = r#"resource "anklume_instance" "it" {
+  count             = var.n
+  name              = "ours-${count.index}"
+  domain            = anklume_domain.it.name
+  image             = "busybox"
+  delete_protection = false
+  stop_timeout      = "0s"
+  wait              = { addresses = false }
+}
+"#;
+        Self::of_domain(lab, client, name, provider, socket, hcl)
+    }
+
+    /// `var.n` volumes, of which one container has the first `var.attached`.
+    pub(crate) fn of_volumes(
+        lab: &'a Lab,
+        client: &'a Client,
+        name: &str,
+        provider: &Path,
+        socket: Option<&Path>,
+    ) -> Result<Self, Fault> {
+        let hcl = r#"variable "attached" {
+  type = number
+}
+
+resource "anklume_volume" "it" {
+  count             = var.n
+  name              = "ours-${count.index}"
+  domain            = anklume_domain.it.name
+  size              = "16MiB"
+  delete_protection = false
+}
+
+resource "anklume_instance" "box" {
+  name              = "box"
+  domain            = anklume_domain.it.name
+  image             = "busybox"
+  delete_protection = false
+  stop_timeout      = "0s"
+  wait              = { addresses = false }
+  volumes = {
+    for i in range(var.attached) : "d${i}" => { volume = anklume_volume.it[i].name, mount = "/srv/d${i}" }
+  }
+}
+"#;
+        Self::of_domain(lab, client, name, provider, socket, hcl)
+    }
+
+    fn of_domain(
+        lab: &'a Lab,
+        client: &'a Client,
+        name: &str,
+        provider: &Path,
+        socket: Option<&Path>,
+        rest: &str,
+    ) -> Result<Self, Fault> {
         let address = socket.map(|socket| format!("address = \"unix://{}\"", socket.display())).unwrap_or_default();
         let hcl = format!(
             r#"terraform {{
@@ -49,16 +105,7 @@ resource "anklume_domain" "it" {{
   storage_pool = "default"
 }}
 
-resource "anklume_instance" "it" {{
-  count             = var.n
-  name              = "ours-${{count.index}}"
-  domain            = anklume_domain.it.name
-  image             = "busybox"
-  delete_protection = false
-  stop_timeout      = "0s"
-  wait              = {{ addresses = false }}
-}}
-"#
+{rest}"#
         );
         let it = Self { lab, client, path: lab.workspace(name) };
         let provider = provider.parent().ok_or("the provider is in no directory")?;
@@ -115,6 +162,17 @@ resource "anklume_instance" "it" {{
         ours.sort_unstable();
         beside.sort_unstable();
         Ok(Timed { ours: ours[2], beside: beside[2] })
+    }
+
+    /// Applies with `n` volumes, the first `attached` of which the container has.
+    pub(crate) fn apply_volumes(&self, n: usize, attached: usize) -> Result<Duration, Fault> {
+        let [n, attached] = [format!("-var=n={n}"), format!("-var=attached={attached}")];
+        self.run(&["apply", "-auto-approve", "-input=false", &n, &attached])
+    }
+
+    /// Destroys the container and the domain, and what volumes there are.
+    pub(crate) fn destroy_volumes(&self) -> Result<Duration, Fault> {
+        self.run(&["destroy", "-auto-approve", "-input=false", "-var=n=0", "-var=attached=0"])
     }
 
     /// Destroys everything.

@@ -15,6 +15,7 @@ pub mod request;
 mod run;
 mod shared;
 
+pub mod backup;
 pub mod events;
 pub mod image;
 pub mod instance;

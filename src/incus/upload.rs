@@ -10,7 +10,6 @@ use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -21,8 +20,6 @@ use super::pool::Raw;
 use super::request::Request;
 use super::run::Wait;
 
-/// Length of a chunk, in bytes.
-const CHUNK_BYTES: usize = 128 << 10;
 /// How many chunks wait for the connection.
 const CHUNKS: usize = 4;
 
@@ -33,32 +30,17 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// The chunks of a body as they come; an error breaks the upload off.
 pub type Chunks = mpsc::Receiver<io::Result<Bytes>>;
 
-/// Reads `source` chunk by chunk, shows each to `seen`, and hands it on. Ends with the source, with its error, or when
-/// nobody takes the chunks any more.
-pub fn chunks(
-    mut source: impl AsyncRead + Send + Unpin + 'static,
-    mut seen: impl FnMut(&[u8]) + Send + 'static,
-) -> Chunks {
-    let (give, take) = mpsc::channel(CHUNKS);
-    tokio::spawn(async move {
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-            let read = source.read_buf(&mut chunk).await;
-            let last = !matches!(read, Ok(length) if length > 0);
-            if matches!(read, Ok(0)) {
-                break;
-            }
-            seen(&chunk);
-            if give.send(read.map(|_| Bytes::from(chunk))).await.is_err() || last {
-                break;
-            }
-        }
-    });
-    take
+/// Takes the chunks of a body, and waits while four of them have not been sent.
+pub type Giver = mpsc::Sender<io::Result<Bytes>>;
+
+/// A way for the chunks of a body; it ends with its giver.
+pub fn channel() -> (Giver, Chunks) {
+    mpsc::channel(CHUNKS)
 }
 
 impl Client {
-    /// Sends `request` with `length` bytes of `chunks` as its body, and waits until the operation has ended well.
+    /// Sends `request` with `chunks` as its body, of `length` bytes where that is known, and waits until the operation has
+    /// ended well.
     ///
     /// # Errors
     ///
@@ -67,7 +49,7 @@ impl Client {
     pub async fn upload(
         &self,
         request: Request,
-        length: u64,
+        length: Option<u64>,
         chunks: Chunks,
         wait: &Wait,
     ) -> Result<Option<Operation>, Error> {
@@ -86,7 +68,7 @@ impl Client {
         }
     }
 
-    async fn stream(&self, request: &Request, length: u64, chunks: Chunks) -> Result<Raw, Error> {
+    async fn stream(&self, request: &Request, length: Option<u64>, chunks: Chunks) -> Result<Raw, Error> {
         let lost = |source: Cause| Error::Lost {
             method: request.method.to_string(),
             path: request.path.clone(),
@@ -113,8 +95,10 @@ impl Client {
             .uri(request.target())
             .header(http::header::HOST, self.endpoint().host())
             .header(http::header::USER_AGENT, concat!("anklume/", env!("CARGO_PKG_VERSION")))
-            .header(http::header::CONTENT_TYPE, "application/octet-stream")
-            .header(http::header::CONTENT_LENGTH, length);
+            .header(http::header::CONTENT_TYPE, "application/octet-stream");
+        if let Some(length) = length {
+            message = message.header(http::header::CONTENT_LENGTH, length);
+        }
         for (name, value) in &request.headers {
             message = message.header(*name, value);
         }
@@ -134,50 +118,5 @@ impl Client {
         let body = Limited::new(answer.into_body(), self.body_limit_bytes()).collect().await;
         let body = body.map_err(|source| lost(Cause::from(source)))?.to_bytes();
         Ok(Raw { status, etag: None, body })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn every_byte_is_seen_and_handed_on() {
-        let source: Vec<u8> = (0..CHUNK_BYTES * 3 + 7).map(|at| u8::try_from(at % 251).unwrap()).collect();
-        let (show, seen) = std::sync::mpsc::channel();
-        let mut taken = chunks(std::io::Cursor::new(source.clone()), move |chunk| show.send(chunk.len()).unwrap());
-        let mut got = Vec::new();
-        while let Some(chunk) = taken.recv().await {
-            got.extend_from_slice(&chunk.unwrap());
-        }
-        assert!(got == source);
-        assert_eq!(seen.iter().sum::<usize>(), source.len());
-    }
-
-    #[tokio::test]
-    async fn a_source_that_breaks_breaks_the_body_off() {
-        let broken = five_bytes_then_an_error();
-        let mut taken = chunks(broken, |_| {});
-        assert!(taken.recv().await.unwrap().is_ok());
-        assert!(taken.recv().await.unwrap().is_err());
-        assert!(taken.recv().await.is_none());
-    }
-
-    fn five_bytes_then_an_error() -> impl AsyncRead + Unpin {
-        struct Broken(bool);
-        impl AsyncRead for Broken {
-            fn poll_read(
-                mut self: std::pin::Pin<&mut Self>,
-                _: &mut std::task::Context<'_>,
-                buffer: &mut tokio::io::ReadBuf<'_>,
-            ) -> std::task::Poll<io::Result<()>> {
-                if std::mem::replace(&mut self.0, true) {
-                    return std::task::Poll::Ready(Err(io::Error::other("broken")));
-                }
-                buffer.put_slice(b"first");
-                std::task::Poll::Ready(Ok(()))
-            }
-        }
-        Broken(false)
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::domain::Addressing;
 use super::refusal;
+use super::volume::Notes;
 use crate::incus::{Client, Wait, remote};
 use crate::plugin::{Action, Diagnostics, Failure, Path, Plan, Problem, Stored, Value};
 
@@ -90,6 +91,8 @@ pub struct Session {
     client: OnceCell<Client>,
     /// Creates of domains are serialised: each looks for a free subnet.
     pub(super) domains: tokio::sync::Mutex<()>,
+    /// Of volumes that were taken from instances.
+    pub(super) notes: Notes,
     known: Mutex<Known>,
 }
 
@@ -104,7 +107,13 @@ impl Session {
     /// A session that has not connected yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options, client: OnceCell::new(), domains: tokio::sync::Mutex::default(), known: Mutex::default() }
+        Self {
+            options,
+            client: OnceCell::new(),
+            domains: tokio::sync::Mutex::default(),
+            notes: Notes::default(),
+            known: Mutex::default(),
+        }
     }
 
     /// The Incus client; resolves the remote at the first call.

@@ -131,6 +131,11 @@ impl Workspace {
         self.lab.address()
     }
 
+    /// The file of the network that the client and its provider see.
+    pub(crate) fn network(&self) -> PathBuf {
+        self.lab.network()
+    }
+
     /// What this run's Incus holds that it did not hold at first.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         self.lab.leftovers().into_iter().filter(|left| !left.starts_with("process ")).collect()

@@ -138,6 +138,11 @@ impl Lab {
         command
     }
 
+    /// The file of its network namespace.
+    pub(crate) fn network(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.namespace)
+    }
+
     /// Where its API answers over HTTPS, from within.
     pub(crate) fn address(&self) -> &'static str {
         "https://127.0.0.1:8443"

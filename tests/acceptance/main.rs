@@ -15,14 +15,19 @@ mod incus;
 mod instance;
 mod interruption;
 mod lab;
+mod many;
 mod offline;
 mod profile;
 mod protection;
 mod root_disk;
+mod url;
 mod vm;
 mod volume;
 mod volumes;
 mod watcher;
+#[path = "../web/server.rs"]
+#[allow(dead_code, reason = "shared with the tests of the web layer, which use other parts of it")]
+mod web_server;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
         ("root_disk", root_disk::CASES),
         ("volume", volume::CASES),
         ("volumes", volumes::CASES),
+        ("url", url::CASES),
+        ("many", many::CASES),
         ("by_hand", by_hand::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),

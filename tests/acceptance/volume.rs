@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_block_volume_grows_and_does_not_shrink", block),
     ("a_volume_is_renamed_in_place", renamed),
     ("a_copy_has_the_bytes_of_its_snapshot", copied),
+    ("a_protected_iso_stops_a_forced_destruction", protected_iso),
     ("a_backup_and_an_iso_are_uploaded_whole_or_not_at_all", uploaded),
 ];
 
@@ -66,6 +67,15 @@ fn lives(run: &Workspace) {
     run.apply();
     run.plan_is_empty();
     assert!(there()["config"]["user.of"].is_null() && there()["config"]["snapshots.schedule"].is_null());
+
+    // It shrinks where the driver can.
+    run.configure(&volume(&name, "  size = \"48MiB\""));
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(there()["config"]["size"], "48MiB");
+    run.configure(&volume(&name, "  size = \"64MiB\""));
+    run.apply();
 
     for (wrong, told) in [
         ("  size = \"64MiB\"\n  pool = \"nope\"", "There are: "),
@@ -132,6 +142,29 @@ fn protected(run: &Workspace) {
     assert!(incus.volume(&name, "default", "data").is_some());
 
     run.configure(&volume(&name, "  size = \"32MiB\""));
+    run.import(ADDRESS, &format!("{name}/default/data"));
+    run.apply();
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+}
+
+fn protected_iso(run: &Workspace) {
+    let (name, incus) = (run.domain("viso"), run.incus());
+    std::fs::write(run.dir().join("cd.iso"), vec![7; 1 << 20]).unwrap();
+    let iso =
+        |rest: &str| volume(&name, &format!("  content_type = \"iso\"\n  source = {{ file = \"cd.iso\" }}\n{rest}"));
+    run.configure(&iso("  delete_protection = true"));
+    run.apply();
+    run.plan_is_empty();
+    let refused = run.destroy_fails();
+    assert!(refused.contains("delete_protection = false"), "{refused}");
+    let forced = domain(&name).replace("}\n", "  force_destroy = true\n}\n");
+    run.configure(&format!("{forced}removed {{\n  from = {ADDRESS}\n  lifecycle {{\n    destroy = false\n  }}\n}}\n"));
+    run.apply();
+    let refused = run.destroy_fails();
+    assert!(refused.contains("volume data"), "{refused}");
+    assert!(incus.volume(&name, "default", "data").is_some());
+    run.configure(&iso(""));
     run.import(ADDRESS, &format!("{name}/default/data"));
     run.apply();
     run.destroy();
@@ -348,6 +381,15 @@ fn uploaded(run: &Workspace) {
     run.plan_updates(&[ADDRESS]);
     run.apply();
     run.plan_is_empty();
+    // A raw disk of this machine is wrapped on its way; a gap at its end is filled up.
+    let raw = file("disk.raw");
+    std::fs::write(&raw, vec![5; (1 << 20) + 1]).unwrap();
+    run.configure(&from(&raw, "  content_type = \"block\"\n  size = \"2MiB\""));
+    run.apply();
+    run.plan_is_empty();
+    let image =
+        std::fs::read(run.lab().join(format!("incus/storage-pools/default/custom/{name}_data/root.img"))).unwrap();
+    assert_eq!((image.len(), image.iter().filter(|byte| **byte == 5).count()), (2 << 20, (1 << 20) + 1));
     run.configure(&base);
     run.apply();
     assert!(!marks(), "the marks of an ISO go with it");

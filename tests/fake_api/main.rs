@@ -8,3 +8,7 @@ mod lifecycle;
 mod machines;
 mod operations;
 mod shared;
+mod sources;
+#[path = "../web/server.rs"]
+#[allow(dead_code, reason = "shared with the tests of the web layer, which use other parts of it")]
+mod web_server;

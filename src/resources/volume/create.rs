@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::model::{self, Filled, Model};
+use super::schema::read_headers;
 use super::target::Target;
 use super::{KIND, LIMIT, read, source, users};
 use crate::incus::volume::{self, Volume};
@@ -13,6 +14,7 @@ use crate::plugin::{Call, Create, Diagnostic, Failure, Path, Private, Stored};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::Session;
 use crate::resources::{pool, refusal, timeouts};
+use crate::web::Headers;
 
 /// How long clearing up after a failure may take: its own time, the call's may be over.
 const CLEAR: Duration = Duration::from_secs(30);
@@ -28,10 +30,12 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
     let target = Target::new(session, &client, &model.domain, &pool, &model.name);
     let id = target.id();
     session.create_once(KIND, &id)?;
-    let marks = Marks::new(marks::fingerprint(session.owner(), KIND, &id, &input.config, &[]));
+    let marks = Marks::new(model::fingerprint(session.owner(), &id, &input.config));
     let private = read::private(session, &marks.incarnation);
     let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
-    let creation = Creation { session, target, model, marks, private, wait };
+    let headers = read_headers(input.config.get("source").get("headers"));
+    let headers = headers.map_err(|error| refusal::defect("the headers", error))?;
+    let creation = Creation { session, target, model, headers, marks, private, wait };
     let result = creation.run(&input).await;
     if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
         session.forget(KIND, &id);
@@ -43,6 +47,8 @@ struct Creation<'s> {
     session: &'s Session,
     target: Target<'s>,
     model: Model,
+    /// For the server of its source.
+    headers: Headers,
     marks: Marks,
     private: Private,
     wait: Wait,
@@ -62,7 +68,7 @@ impl Creation<'_> {
             None => self.empty().await?,
             Some(_) => self.filled().await?,
         };
-        let mut warnings = users::attach(&self.target, &self.wait).await;
+        let mut warnings = users::attach(&self.session.notes, &self.target, &self.wait).await;
         if let Made::Adopted(found) = &made {
             if let Err(error) = self.bring().await {
                 marks::keep_before(&mut self.private, [&found.config]);
@@ -208,7 +214,7 @@ impl Creation<'_> {
                 return Err(self.target.explain("create", &error).await.into());
             }
         }
-        source::fill(self.session, temporary, &self.model, &self.marks, &self.wait).await?;
+        source::fill(self.session, temporary, &self.model, &self.headers, &self.marks, &self.wait).await?;
         let target = &self.target;
         let rename = volume::rename(&target.project, &target.pool, &temporary.name, &target.name);
         match target.client.run(rename, &self.wait).await {

@@ -28,14 +28,14 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     }
     let result = async {
         for name in &users.ours {
-            users::detach(&target, name, &wait).await?;
+            users::detach(&session.notes, &target, name, &wait).await?;
         }
         target.delete(found.content_type == "iso", &wait).await
     };
     if let Err(error) = result.await {
         let brief = crate::incus::Wait::afterwards();
         // What stays is attached as it was, as far as that can be done.
-        users::attach(&target, &brief).await;
+        users::attach(&session.notes, &target, &brief).await;
         return Err(failed(&error).into());
     }
     session.forget(KIND, &target.id());

@@ -2,11 +2,14 @@
 
 mod create;
 mod delete;
+mod form;
 mod model;
+mod notes;
 mod plan;
 mod read;
 mod schema;
 mod source;
+mod stream;
 mod target;
 mod update;
 mod users;
@@ -23,8 +26,8 @@ const KIND: &str = "anklume_volume";
 /// Moving a large volume to another pool copies it.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
+pub(crate) use notes::{NOTES, Notes};
 pub(crate) use target::iso_is_protected;
-pub(crate) use users::NOTES;
 
 /// The resource `anklume_volume`.
 pub struct Volume;

@@ -48,6 +48,7 @@ pub(super) struct Source {
     pub(super) pool: Option<String>,
     pub(super) domain: Option<String>,
     pub(super) file: Option<String>,
+    pub(super) url: Option<String>,
     pub(super) sha256: Option<String>,
 }
 
@@ -106,6 +107,15 @@ impl Model {
         keys::put(&mut volume.config, &marks::stored("source"), source);
         *volume != before
     }
+}
+
+/// What makes a volume that of a configuration; the headers of its source, which are kept nowhere, do not.
+pub(super) fn fingerprint(owner: &str, id: &str, config: &Value) -> String {
+    let mut config = config.clone();
+    let mut source = config.get("source").clone();
+    source.set("headers", Value::Null);
+    config.set("source", source);
+    marks::fingerprint(owner, super::KIND, id, &config, &[])
 }
 
 /// The protection that stands on a volume; `None` where none was ever written.
@@ -250,5 +260,16 @@ mod tests {
         model(json!({"content_type": "iso", "source": {"file": "x.iso"}})).apply(&mut volume, &Filled::default());
         assert_eq!(volume.config["size"], "3000000");
         assert_eq!(protection(&volume.config), Some(true));
+    }
+
+    #[test]
+    fn headers_are_no_part_of_the_fingerprint() {
+        let with = |headers: serde_json::Value| {
+            let source = json!({"url": "https://host/x", "headers": headers});
+            fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data", "source": source})))
+        };
+        assert_eq!(with(json!({"Authorization": "a"})), with(json!(null)));
+        let none = fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data", "source": null})));
+        assert_eq!(none, fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data"}))));
     }
 }

@@ -148,14 +148,10 @@ mod tests {
 
     #[test]
     fn another_source_replaces_and_none_leaves_the_content() {
-        let source = |name: &str| {
-            all(
-                json!({"source": {"volume": name, "snapshot": null, "pool": null, "domain": null, "file": null, "sha256": null}}),
-            )
-        };
+        let source = |name: &str| all(json!({"source": {"volume": name}}));
         let of = |name: &str| {
             let mut before = prior(json!({"delete_protection": false}));
-            before.set("source", source(name).get("source").clone());
+            before.set("source", kept(&source(name)));
             before
         };
         let replaces = |prior: &Value, config: &Value, private| planned(prior, config, private).1;
@@ -167,6 +163,29 @@ mod tests {
         assert!(!replaces(&prior(json!({})), &source("a"), kept));
         let (_, replaced, found) = planned(&prior(json!({})), &source("a"), Private::default());
         assert!(replaced && found.has_errors(), "a protected one is refused");
+    }
+
+    /// The source of a configuration as the state keeps it.
+    fn kept(config: &Value) -> Value {
+        planned(&Value::Null, config, Private::default()).0.get("source").clone()
+    }
+
+    #[test]
+    fn another_url_or_checksum_replaces_and_other_headers_do_not() {
+        let source = |url: &str, sha256: &str, header: &str| {
+            all(json!({"source": {"url": url, "sha256": sha256, "headers": {"Authorization": header}}}))
+        };
+        let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+        let mut before = prior(json!({"delete_protection": false}));
+        before.set("source", kept(&source("https://a", &one, "secret")));
+        assert!(before.get("source").get("headers").is_null());
+        let replaces = |url: &str, sha256: &str| {
+            let (plan, replaces, found) = planned(&before, &source(url, sha256, "another"), Private::default());
+            assert!(found.is_empty() && plan.get("source").get("headers").is_null());
+            replaces
+        };
+        assert!(!replaces("https://a", &one) && !replaces("https://a", &format!("sha256:{}", one.to_uppercase())));
+        assert!(replaces("https://b", &one) && replaces("https://a", &other));
     }
 
     #[test]

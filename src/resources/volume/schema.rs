@@ -2,6 +2,7 @@
 
 use crate::plugin::{Attribute, Problem, Schema, Type, Value};
 use crate::resources::{expiry, name, schedule, size, timeouts};
+use crate::web::{BadHeader, BadLocation, Headers, Location};
 
 /// Every attribute, with what the documentation says of it.
 pub(super) fn schema() -> Schema {
@@ -64,7 +65,7 @@ fn content() -> Vec<Attribute> {
 }
 
 /// The members of `source`.
-pub(super) const SOURCE: [&str; 6] = ["volume", "snapshot", "pool", "domain", "file", "sha256"];
+pub(super) const SOURCE: [&str; 8] = ["volume", "snapshot", "pool", "domain", "file", "url", "sha256", "headers"];
 
 fn source() -> Attribute {
     let text = |name: &str, what: &str| Attribute::string(name).optional().describe(what);
@@ -77,17 +78,27 @@ fn source() -> Attribute {
             text("domain", "The domain of that volume. Unset: this one."),
             text(
                 "file",
-                "A file on this machine, which is streamed to Incus: a backup as `incus storage volume export` writes it, or for \
-                 `content_type = \"iso\"` an ISO image.",
+                "A file on this machine, which is streamed to Incus: a backup as `incus storage volume export` writes it, for \
+                 `content_type = \"block\"` also a raw disk, for `\"iso\"` an ISO image. `qcow2` and compressed disks are refused.",
+            ),
+            Attribute::string("url").optional().check(url).describe(
+                "The same on a web server, `http://` or `https://` (by the certificates of this machine), with its `sha256`. It is \
+                 streamed through this machine, neither kept on its disk nor in its memory, and goes on where a connection breaks. A \
+                 server has to say how long a raw disk is. Proxies of the environment are not used.",
             ),
             Attribute::string("sha256").optional().check(sha256).same(same_sha256).describe(
-                "The SHA-256 of the file, in hexadecimal, with or without `sha256:` before it. Another one replaces the volume.",
+                "The SHA-256 of the file, in hexadecimal, with or without `sha256:` before it; needed with `url`. Another one replaces \
+                 the volume.",
+            ),
+            Attribute::map("headers", Type::String).optional().write_only().sensitive().check(headers).describe(
+                "Headers for the server of `url`, such as `{ Authorization = \"Bearer ...\" }`. They are kept nowhere, change nothing \
+                 by themselves, and are not sent to another server that the first one leads to.",
             ),
         ],
     )
     .optional()
     .describe(
-        "What it is filled with when it is made: either `volume` or `file`. Unset: nothing. A change from one source to another \
+        "What it is filled with when it is made: `volume`, `file` or `url`. Unset: nothing. A change from one source to another \
          replaces the volume.",
     )
 }
@@ -119,6 +130,44 @@ fn sha256(value: &Value) -> Result<(), Problem> {
     ))
 }
 
+fn url(value: &Value) -> Result<(), Problem> {
+    let Some(text) = value.as_str() else { return Ok(()) };
+    let what = match Location::parse(text) {
+        Ok(_) => return Ok(()),
+        Err(BadLocation::User) => {
+            "It has a user or a password, which would stand in the state. Write them as `headers`."
+        }
+        Err(BadLocation::Characters) => {
+            "Write spaces and characters beyond ASCII percent-encoded, as a browser copies them."
+        }
+        Err(_) => "Write it in full, such as \"https://example.org/disk.raw\".",
+    };
+    Err(Problem::new("Invalid URL", what))
+}
+
+fn headers(value: &Value) -> Result<(), Problem> {
+    read_headers(value).map(drop).map_err(|wrong| {
+        let advice = match wrong {
+            BadHeader::Reserved(_) => "Remove it.",
+            _ => "Write it as it stands in a request.",
+        };
+        Problem::new("Invalid header", format!("Here, {wrong}. {advice}"))
+    })
+}
+
+/// The headers of a configuration.
+///
+/// # Errors
+///
+/// The first that cannot be sent; never its value.
+pub(super) fn read_headers(value: &Value) -> Result<Headers, BadHeader> {
+    let mut headers = Headers::default();
+    for (name, value) in value.as_map().into_iter().flatten() {
+        headers.set(name, value.as_str().unwrap_or_default())?;
+    }
+    Ok(headers)
+}
+
 fn same_sha256(left: &Value, right: &Value) -> bool {
     matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if digits(left) == digits(right))
 }
@@ -133,5 +182,23 @@ mod tests {
         assert!(sha256(&plain.as_str().into()).is_ok() && sha256(&long.as_str().into()).is_ok());
         assert!(same_sha256(&plain.into(), &long.into()));
         assert!(sha256(&"abc".into()).is_err() && sha256(&Value::Unknown).is_ok());
+    }
+    #[test]
+    fn a_url_is_whole_and_names_no_user() {
+        for (text, told) in
+            [("host/x", "in full"), ("https://a:b@host/x", "`headers`"), ("https://host/a b", "encoded")]
+        {
+            let problem = url(&text.into()).unwrap_err();
+            assert!(problem.detail.contains(told) && !problem.detail.contains(text), "{}", problem.detail);
+        }
+        assert!(url(&"https://host/x?y".into()).is_ok());
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_refused_without_its_value() {
+        for name in ["a b", "Range", "X"] {
+            let problem = headers(&Value::from_json(&serde_json::json!({ name: "secret\n" }))).unwrap_err();
+            assert!(problem.detail.contains(name) && !problem.detail.contains("secret"), "{}", problem.detail);
+        }
     }
 }

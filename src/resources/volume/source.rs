@@ -1,38 +1,53 @@
-//! Filling a volume under a temporary name: from another volume, or from a file of this machine. The rename is the
-//! caller's.
+//! Filling a volume under a temporary name: from another volume, from a file of this machine, or from one of a web
+//! server. The rename is the caller's.
 
 use std::path::Path as FilePath;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::form::{self, Form};
 use super::model::{Filled, Model, SIZE, Source};
 use super::schema::digits;
+use super::stream::{Broken, Origin, Passed, Stream};
 use super::target::Target;
+use crate::incus::backup::Frame;
 use crate::incus::volume::{self, Content, Volume};
-use crate::incus::{Refusal, Wait, upload};
+use crate::incus::{Refusal, Wait};
 use crate::plugin::{Diagnostic, Path};
 use crate::resources::session::Session;
 use crate::resources::{marks::Marks, pool, refusal, size};
-
-/// How a qcow2 disk begins. Incus 6.0.4 never answers the upload of one.
-const QCOW2: [u8; 4] = *b"QFI\xfb";
+use crate::web::{self, Headers, Location};
 
 /// Fills `into`, which has the temporary name, and writes everything that is configured on it.
 pub(super) async fn fill(
     session: &Session,
     into: &Target<'_>,
     model: &Model,
+    headers: &Headers,
     marks: &Marks,
     wait: &Wait,
 ) -> Result<(), Diagnostic> {
     let source = model.source.as_ref().cloned().unwrap_or_default();
-    match (&source.volume, &source.file) {
-        (Some(name), _) => copy(session, into, model, marks, &source, name, wait).await?,
-        (None, Some(file)) => read_file(into, model, &source, file, wait).await?,
-        (None, None) => return Err(problem("source", "a source that names nothing", "Set `volume` or `file`.".into())),
+    match (&source.volume, &source.file, &source.url) {
+        (Some(name), ..) => copy(session, into, model, marks, &source, name, wait).await?,
+        (None, Some(file), _) => {
+            let upload =
+                Upload { into, model, sha256: source.sha256.as_ref(), name: file.clone(), at: at("file"), wait };
+            let (origin, length) = upload.open_file().await?;
+            upload.run(origin, Some(length)).await?;
+        }
+        (None, None, Some(url)) => {
+            let location = Location::parse(url).map_err(|error| refusal::defect("the URL", error))?;
+            let name = location.to_string();
+            let upload = Upload { into, model, sha256: source.sha256.as_ref(), name, at: at("url"), wait };
+            let body = upload.open_web(location, headers).await?;
+            let length = body.length();
+            upload.run(Origin::Web(Box::new(body)), length).await?;
+        }
+        (None, None, None) => {
+            return Err(problem("source", "a source that names nothing", "Set `volume`, `file` or `url`.".into()));
+        }
     }
     if model.is_iso() {
         return Ok(());
@@ -53,19 +68,12 @@ pub(super) async fn fill(
     into.modify(false, write, wait).await.map_err(|error| into.failed("create", &error))
 }
 
-fn problem(at: &str, what: &str, detail: String) -> Diagnostic {
-    Diagnostic::error(Path::from(at), format!("Unable to create volume: {what}"), detail)
+fn at(member: &str) -> Path {
+    Path::from("source").attribute(member)
 }
 
-fn qcow2(at: Path, file: &str) -> Diagnostic {
-    Diagnostic::error(
-        at,
-        "Unable to create volume: Incus does not take qcow2",
-        format!(
-            "\"{file}\" is a qcow2 disk, and Incus takes backups and ISO images only. Write it into a block volume that is attached to \
-             nothing else, on the Incus host:\n\n    qemu-img convert -O raw {file} disk.img"
-        ),
-    )
+fn problem(at: &str, what: &str, detail: String) -> Diagnostic {
+    Diagnostic::error(Path::from(at), format!("Unable to create volume: {what}"), detail)
 }
 
 fn other_content(model: &Model, found: &str) -> Diagnostic {
@@ -103,7 +111,6 @@ async fn copy(
     name: &str,
     wait: &Wait,
 ) -> Result<(), Diagnostic> {
-    let at = |member: &str| Path::from("source").attribute(member);
     let domain = source.domain.as_deref().unwrap_or(&into.domain);
     let project = session.project(domain);
     let pool = match &source.pool {
@@ -155,77 +162,173 @@ async fn copy(
     }
 }
 
-/// Streams a file to Incus, a few chunks in memory, and holds its checksum against the one that is configured.
-async fn read_file(
-    into: &Target<'_>,
-    model: &Model,
-    source: &Source,
-    file: &str,
-    wait: &Wait,
-) -> Result<(), Diagnostic> {
-    let at = Path::from("source").attribute("file");
-    let unreadable = |error: std::io::Error| {
-        Diagnostic::error(
-            at.clone(),
-            "Unable to create volume: its source cannot be read",
-            format!(
-                "\"{file}\" has to be a file on this machine that this user may read.\n\n{}",
-                refusal::causes(&error)
+/// A file that is streamed to Incus.
+struct Upload<'u> {
+    into: &'u Target<'u>,
+    model: &'u Model,
+    /// What it has to have.
+    sha256: Option<&'u String>,
+    /// As the operator knows it, without what may be secret.
+    name: String,
+    /// The attribute that names it.
+    at: Path,
+    wait: &'u Wait,
+}
+
+impl Upload<'_> {
+    fn told(&self, what: &str, detail: String) -> Diagnostic {
+        Diagnostic::error(self.at.clone(), format!("Unable to create volume: {what}"), detail)
+    }
+
+    fn unreadable(&self, error: &(dyn std::error::Error + 'static)) -> Diagnostic {
+        let told = format!("\"{}\" has to be a file on this machine that this user may read.", self.name);
+        self.told("its source cannot be read", format!("{told}\n\n{}", refusal::causes(error)))
+    }
+
+    async fn open_file(&self) -> Result<(Origin, u64), Diagnostic> {
+        let open = async {
+            let file = tokio::fs::File::open(FilePath::new(&self.name)).await?;
+            let about = file.metadata().await?;
+            match about.is_file() && about.len() > 0 {
+                true => Ok((Origin::File(file), about.len())),
+                false => Err(std::io::Error::other("not a file, or an empty one")),
+            }
+        };
+        open.await.map_err(|error: std::io::Error| self.unreadable(&error))
+    }
+
+    async fn open_web(&self, location: Location, headers: &Headers) -> Result<web::Body, Diagnostic> {
+        let client = web::Client::new();
+        let body = web::Body::open(&client, location, headers.clone());
+        self.in_time(body).await?.map_err(|error| self.unavailable(&error))
+    }
+
+    /// What `work` gives, unless the call's deadline or the stop comes first.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Diagnostic> {
+        let what = format!("GET {}", self.name);
+        let worked = self.wait.ends(&what, async { Ok(work.await) }).await;
+        worked.map_err(|error| refusal::at(self.at.clone(), "Unable to create volume", &error))
+    }
+
+    fn unavailable(&self, error: &web::Error) -> Diagnostic {
+        let (path, advice) = match error {
+            web::Error::Status { status, .. } => match status.as_u16() {
+                401 | 403 | 407 => (
+                    at("headers"),
+                    "The server gives the file to nobody, or not to these `headers`. Set them, such as `headers = { Authorization = \"Bearer ...\" }`.",
+                ),
+                404 | 410 => (self.at.clone(), "There is no such file. Look whether the URL is right."),
+                _ => {
+                    (self.at.clone(), "Look whether the URL is right, and apply again once the server gives the file.")
+                }
+            },
+            web::Error::Downgrade { .. } => (
+                self.at.clone(),
+                "The file would come over a connection that anybody may read and change. Name a URL that stays with https.",
             ),
-        )
-    };
-    let mut open = tokio::fs::File::open(FilePath::new(file)).await.map_err(unreadable)?;
-    let about = open.metadata().await.map_err(unreadable)?;
-    if !about.is_file() || about.len() == 0 {
-        return Err(unreadable(std::io::Error::other("not a file, or an empty one")));
+            web::Error::Redirects { .. } | web::Error::Redirect { .. } => {
+                (self.at.clone(), "Write where the file itself is.")
+            }
+            web::Error::Changed { .. } => (
+                self.at.clone(),
+                "Its beginning and its end would be of two files. Apply again, with the `sha256` of the new one.",
+            ),
+            web::Error::Short { .. } => {
+                (self.at.clone(), "The server has not all of the file. Look whether it is whole there.")
+            }
+            _ => (self.at.clone(), "Nothing was made. Apply again once the server can be reached from this machine."),
+        };
+        let mut told = self.told("its source cannot be had", format!("{advice}\n\n{}", refusal::causes(error)));
+        told.path = path;
+        told
     }
-    let mut first = [0; 4];
-    let length = open.read(&mut first).await.map_err(unreadable)?;
-    if first[..length] == QCOW2 {
-        return Err(qcow2(at, file));
+
+    fn broken(&self, broken: &Broken) -> Diagnostic {
+        match broken {
+            Broken::File(error) => self.unreadable(&**error),
+            Broken::Web(error) => self.unavailable(error),
+        }
     }
-    open.rewind().await.map_err(unreadable)?;
-    let hash = Arc::new(Mutex::new(Sha256::new()));
-    let seen = Arc::clone(&hash);
-    let chunks = upload::chunks(open, move |chunk| seen.lock().unwrap_or_else(PoisonError::into_inner).update(chunk));
-    let content = if model.is_iso() { Content::Iso } else { Content::Backup };
-    let request = volume::upload(&into.project, &into.pool, &into.name, content);
-    let sent = into.client.upload(request, about.len(), chunks, wait).await;
-    if let (Ok(_), Some(wanted)) = (&sent, &source.sha256) {
-        let found: String = hash
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        if found != digits(wanted) {
-            return Err(Diagnostic::error(
-                Path::from("source").attribute("sha256"),
-                "Unable to create volume: the checksum differs",
+
+    async fn run(&self, origin: Origin, length: Option<u64>) -> Result<(), Diagnostic> {
+        let begun = self.in_time(Stream::begin(origin, form::TELLING_BYTES)).await?;
+        let stream = begun.map_err(|broken| self.broken(&broken))?;
+        if stream.first().is_empty() {
+            return Err(self.told("its source is empty", format!("\"{}\" holds nothing.", self.name)));
+        }
+        let first = stream.first().to_vec();
+        let form = form::of(&self.model.content_type, &self.name, &first);
+        let form = form.map_err(|problem| Diagnostic::error(self.at.clone(), problem.summary, problem.detail))?;
+        let (content, frame) = match form {
+            Form::Iso => (Content::Iso, None),
+            Form::Backup => (Content::Backup, None),
+            Form::Raw => (Content::Backup, Some(self.frame(length)?)),
+        };
+        let bytes = match &frame {
+            Some(frame) => length.map(|length| frame.bytes(length)),
+            None => length,
+        };
+        let mut sending = stream.send(frame);
+        let into = self.into;
+        let request = volume::upload(&into.project, &into.pool, &into.name, content);
+        let sent = into.client.upload(request, bytes, sending.chunks(), self.wait).await;
+        if let Some(broken) = sending.broken() {
+            return Err(self.broken(&broken));
+        }
+        match sent {
+            Ok(_) => self.checked(sending.passed().await.as_ref()),
+            Err(error)
+                if content == Content::Backup
+                    && (error.refusal() == Some(&Refusal::Other)
+                        || error.is_deadline() && self.wait.deadline.is_none_or(|end| Instant::now() < end)) =>
+            {
+                let told = match form {
+                    Form::Raw => format!("Incus refuses the disk \"{}\".", self.name),
+                    _ => form::no_backup(&self.name, &self.model.content_type, &first),
+                };
+                Err(self.told("Incus does not take the file", format!("{told}\n\n{}", refusal::causes(&error))))
+            }
+            Err(error) => Err(into.explain("create", &error).await),
+        }
+    }
+
+    /// A raw disk travels in a backup, which says its length before it.
+    fn frame(&self, length: Option<u64>) -> Result<Frame, Diagnostic> {
+        let Some(length) = length else {
+            return Err(self.told(
+                "the length of its source is not known",
                 format!(
-                    "\"{file}\" has the SHA-256\n\n    {found}\n\nand not the one that is written. Nothing was made. Look whether it is the file that was meant."
+                    "The server of \"{}\" does not say how long the file is (no `Content-Length`), and Incus has to know it before the disk comes. Name a \
+                     server that says it, or fetch the file and set `source = {{ file = \"...\" }}`.",
+                    self.name
                 ),
             ));
-        }
+        };
+        let now = OffsetDateTime::now_utc();
+        let created = format!("{}T{:02}:{:02}:{:02}Z", now.date(), now.hour(), now.minute(), now.second());
+        let frame = Frame::of_disk(&self.into.name, length, &created);
+        large_enough(self.model, Some(&format!("{}B", frame.disk_bytes)))?;
+        Ok(frame)
     }
-    match sent {
-        Ok(_) => Ok(()),
-        Err(error)
-            if !model.is_iso()
-                && (error.refusal() == Some(&Refusal::Other)
-                    || error.is_deadline() && wait.deadline.is_none_or(|end| Instant::now() < end)) =>
-        {
-            Err(Diagnostic::error(
-                at.clone(),
-                "Unable to create volume: Incus does not take the file",
+
+    /// Holds what has passed against what was asked for.
+    fn checked(&self, passed: Option<&Passed>) -> Result<(), Diagnostic> {
+        let Some(wanted) = self.sha256 else { return Ok(()) };
+        match passed {
+            Some(passed) if passed.sha256 == digits(wanted) => Ok(()),
+            Some(passed) => Err(Diagnostic::error(
+                at("sha256"),
+                "Unable to create volume: the checksum differs",
                 format!(
-                    "\"{file}\" is no whole backup as `incus storage volume export` writes it, which is all that Incus takes for this `content_type`.\n\n{}",
-                    refusal::causes(&error)
+                    "\"{}\" has {} bytes with the SHA-256\n\n    {}\n\nand not the one that is written. Nothing was made. Look whether it is the file that was meant.",
+                    self.name, passed.bytes, passed.sha256
                 ),
-            ))
+            )),
+            // Incus did not read to the end, so that nobody knows what the rest would have been.
+            None => Err(self.told(
+                "Incus has not read all of its source",
+                format!("What follows in \"{}\" is no part of it, so that its checksum cannot be told. Name a file that holds it alone.", self.name),
+            )),
         }
-        Err(error) => Err(into.explain("create", &error).await),
     }
 }

@@ -1,9 +1,9 @@
 //! Changing a volume in place: its keys, its size, its name and its pool. Its content stays.
 
-use super::model::{Filled, Model};
+use super::model::{self, Filled, Model};
 use super::plan::SOURCE;
 use super::target::{Target, names};
-use super::{KIND, LIMIT, read, users};
+use super::{LIMIT, read, users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Wait};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Update};
@@ -22,7 +22,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let filled = Filled::of(&input.private);
     let mut private = input.private.clone();
     private.remove(SOURCE);
-    let fingerprint = marks::fingerprint(session.owner(), KIND, &new.id(), &input.config, &[]);
+    let fingerprint = model::fingerprint(session.owner(), &new.id(), &input.config);
     let kept = &input.private;
     let change = Change { old: &old, new: &new, model: &model, filled: &filled, kept, fingerprint, wait: &wait };
     let changed = match change.moves() {

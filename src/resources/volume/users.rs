@@ -2,18 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::notes::{self, Notes};
 use super::target::Target;
 use crate::incus::instance::{self, Instance};
 use crate::incus::{Devices, Error, Wait};
 use crate::plugin::{Diagnostics, Path};
 use crate::resources::{keys, marks, refusal};
-
-/// What the notes of a detached volume begin with, on the instances that it was detached from.
-pub(crate) const NOTES: &str = "user.anklume.detached.";
-
-fn note(target: &Target<'_>) -> String {
-    format!("{NOTES}{}.{}", target.pool, target.name)
-}
 
 /// What of an instance is on the volume.
 fn on_it(found: &Instance, target: &Target<'_>) -> Devices {
@@ -68,12 +62,13 @@ pub(super) async fn users(target: &Target<'_>, used_by: &[String]) -> Result<Use
 }
 
 /// Takes the volume from the instance `name`, and leaves a note there by which [`attach`] gives it back.
-pub(super) async fn detach(target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), Error> {
+pub(super) async fn detach(notes: &Notes, target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), Error> {
+    notes.write(target, name);
     let detach = |found: &mut Instance| {
         let devices = on_it(found, target);
         found.devices.retain(|device, _| !devices.contains_key(device));
         if let Ok(text) = serde_json::to_string(&devices) {
-            found.config.insert(note(target), text);
+            found.config.insert(notes::key(target), text);
         }
         !devices.is_empty()
     };
@@ -86,21 +81,24 @@ pub(super) async fn detach(target: &Target<'_>, name: &str, wait: &Wait) -> Resu
 /// Gives a volume back to the instance `name`, as its note says.
 async fn give_back(target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), Error> {
     let attach = |found: &mut Instance| {
-        let Some(text) = found.config.remove(&note(target)) else { return false };
+        let Some(text) = found.config.remove(&notes::key(target)) else { return false };
         for (device, keys) in serde_json::from_str::<Devices>(&text).unwrap_or_default() {
             found.devices.entry(device).or_insert(keys);
         }
         true
     };
-    target.client.modify(instance::get(&target.project, name), attach, wait).await.map(|_| ())
+    match target.client.modify(instance::get(&target.project, name), attach, wait).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Gives a volume that was just made, or could not be deleted, back to the instances that a delete took it from. Where
 /// that fails the next plan of the instance shows it: a warning.
-pub(super) async fn attach(target: &Target<'_>, wait: &Wait) -> Diagnostics {
+pub(super) async fn attach(notes: &Notes, target: &Target<'_>, wait: &Wait) -> Diagnostics {
     let mut warnings = Diagnostics::default();
-    let noted = match target.client.read_instances(&target.project).await {
-        Ok(found) => found.into_iter().filter(|found| found.config.contains_key(&note(target))).map(|found| found.name),
+    let noted = match notes.carriers(target).await {
+        Ok(noted) => noted,
         Err(error) => {
             warnings.warning(Path::root(), "Unable to look for instances of the volume", refusal::causes(&error));
             return warnings;

@@ -26,14 +26,26 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
 fn of_source(source: &Value, problems: &mut Diagnostics) {
     let set = |name: &str| !source.get(name).is_null();
     let at = |name: &str| Path::from("source").attribute(name);
-    match (set("volume"), set("file")) {
-        (true, true) => {
-            problems.error(at("file"), "Two sources", "A volume is filled from one source. Keep `volume` or `file`.");
+    let given: Vec<_> = ["volume", "file", "url"].into_iter().filter(|name| set(name)).collect();
+    match given.as_slice() {
+        [] => {
+            problems.error("source", "Source without content", "Set `volume`, `file` or `url`, or remove `source`.");
         }
-        (false, false) => {
-            problems.error("source", "Source without content", "Set `volume` or `file`, or remove `source`.");
+        [_] => {}
+        [first, others @ ..] => {
+            for other in others {
+                let detail = format!("A volume is filled from one source. Keep `{first}` or `{other}`.");
+                problems.error(at(other), "Two sources", detail);
+            }
         }
-        _ => {}
+    }
+    if set("url") && !set("sha256") {
+        problems.error(
+            at("sha256"),
+            "URL without a checksum",
+            "What a server sends may be cut off, or another file than yesterday. Set `sha256` to what the file has, as its maker \
+             publishes it or `sha256sum` prints it.",
+        );
     }
     let stray = |name: &str, needs: &str, problems: &mut Diagnostics| {
         if set(name) && !set(needs) {
@@ -45,7 +57,10 @@ fn of_source(source: &Value, problems: &mut Diagnostics) {
         }
     };
     ["snapshot", "pool", "domain"].into_iter().for_each(|name| stray(name, "volume", problems));
-    stray("sha256", "file", problems);
+    stray("headers", "url", problems);
+    if !set("file") && !set("url") {
+        stray("sha256", "file", problems);
+    }
 }
 
 /// Incus would answer "Custom ISO volume config cannot be changed", or leave the key out.
@@ -61,8 +76,9 @@ fn iso(config: &Value, problems: &mut Diagnostics) {
         }
     }
     let source = config.get("source");
-    if source.is_null() || source.as_map().is_some() && source.get("file").is_null() {
-        problems.error("source", "An ISO needs a file", "Set `source = { file = \"...\" }` to the path of the image.");
+    if source.is_null() || source.as_map().is_some() && source.get("file").is_null() && source.get("url").is_null() {
+        let detail = "Set `source = { file = \"...\" }` to the path of the image, or `url` to where it is.";
+        problems.error("source", "An ISO needs a file", detail);
     }
 }
 
@@ -105,7 +121,11 @@ mod tests {
     fn a_source_is_a_volume_or_a_file() {
         let with = |source: serde_json::Value| json!({"size": "1GiB", "source": source});
         refused(with(json!({"volume": "a", "file": "b"})), "source.file", "one source");
-        refused(with(json!({"domain": "b"})), "source", "`volume` or `file`");
+        refused(with(json!({"domain": "b"})), "source", "`file` or `url`");
+        refused(with(json!({"file": "a", "url": "https://b"})), "source.url", "`file` or `url`");
+        refused(with(json!({"url": "https://b"})), "source.sha256", "sha256sum");
+        refused(with(json!({"file": "b", "headers": {"A": "b"}})), "source.headers", "`url`");
+        good(with(json!({"url": "https://b", "sha256": "s", "headers": {"A": "b"}})));
         refused(with(json!({"file": "b", "snapshot": "s"})), "source.snapshot", "`volume`");
         refused(with(json!({"volume": "b", "sha256": "s"})), "source.sha256", "`file`");
         good(with(json!({"volume": "a", "snapshot": "s", "pool": "p", "domain": "d"})));
