@@ -30,6 +30,18 @@ resource "anklume_domain" "perso" {
   trust_level = "untrusted"
 }
 
+resource "anklume_nft_isolation" "host" {
+  domains = { for d in [anklume_domain.pro, anklume_domain.perso] : d.name => d.bridge }
+
+  endpoints = {
+    pro-web = { domain = anklume_domain.pro.name, address = cidrhost("${anklume_domain.pro.gateway}/24", 10) }
+  }
+
+  policies = {
+    intranet = { from = "perso", to = "pro-web", ports = ["80"], protocol = "tcp" }
+  }
+}
+
 resource "anklume_profile" "small" {
   name   = "small"
   domain = anklume_domain.pro.name
@@ -53,6 +65,8 @@ resource "anklume_instance" "pro" {
   profiles          = ["default", anklume_profile.small.name]
   ipv4_address      = each.value
   delete_protection = false
+
+  depends_on = [anklume_nft_isolation.host] # no packet before the rules
 }
 
 resource "anklume_instance" "perso" {
@@ -66,6 +80,8 @@ resource "anklume_instance" "perso" {
   image             = var.image
   ipv4_address      = each.value
   delete_protection = false
+
+  depends_on = [anklume_nft_isolation.host] # no packet before the rules
 }
 
 output "addresses" {

@@ -15,6 +15,8 @@ mod incus;
 mod instance;
 mod interruption;
 mod lab;
+mod nft_host;
+mod nft_isolation;
 mod offline;
 mod profile;
 mod protection;
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         ("root_disk", root_disk::CASES),
         ("volume", volume::CASES),
         ("volumes", volumes::CASES),
+        ("nft_isolation", nft_isolation::CASES),
+        ("nft_host", nft_host::CASES),
         ("by_hand", by_hand::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),

@@ -19,7 +19,8 @@ To run the demo on an Incus of your choice, point the provider at it and apply i
     export INCUS_REMOTE=<a remote of \`incus remote list\`>    # or INCUS_ADDR=https://host:8443, or INCUS_SOCKET=/path
     cd examples/demo && tofu init && tofu apply -var image=images:alpine/3.22
 
-It makes the projects pro and perso with the bridges net-pro and net-perso, and takes them away with \`tofu destroy\`.
+It makes the projects pro and perso with the bridges net-pro and net-perso and, on this machine, the nftables table
+\`inet anklume\`, and takes them away with \`tofu destroy\`.
 EOF
     exit 1
 fi
@@ -60,6 +61,17 @@ step "$("$client" version | grep -m1 -E '^(OpenTofu|Terraform) v'), Incus $(insi
 step "plan";                    inside "$client" plan "${plain[@]}" -input=false -out=plan.bin
 step "apply";                   inside "$client" apply "${plain[@]}" -input=false plan.bin
 step "what Incus says";         inside incus list --all-projects -c ens4t
+step "who can talk to whom"
+inside incus exec pro-web --project pro -- sh -c 'echo "hello from pro-web" >/srv/index.html; busybox httpd -p 80 -h /srv; busybox httpd -p 81 -h /srv'
+inside incus exec perso-mail --project perso -- busybox httpd -p 80 -h /etc
+# reaches HERE URL : what a container says of a connection; fails where there is none
+reaches() { inside incus exec "$1" --project "${1%%-*}" -- wget -T 3 -qO- "$2"; }
+web=$(inside "$client" output -json addresses | jq -r '."pro-web"') mail=$(inside "$client" output -json addresses | jq -r '."perso-mail"')
+printf 'perso-mail to pro-web, port 80 (policy intranet): %s\n' "$(reaches perso-mail "http://$web/")"
+for try in "perso-mail $web:81" "pro-web $mail:80"; do
+    if reaches "${try% *}" "http://${try#* }/" 2>/dev/null; then echo "${try% *} reaches ${try#* }: there is no isolation"; exit 1; fi
+    echo "${try% *} to ${try#* }: dropped, no policy says so"
+done
 step "a second plan is empty";  inside "$client" plan "${plain[@]}" -input=false -detailed-exitcode
 step "a change in place";       inside "$client" apply "${plain[@]}" -input=false -auto-approve -var note=second
                                 inside incus list --all-projects -c nd
@@ -82,6 +94,7 @@ step "what is left"
 left=$(inside incus query '/1.0/instances?all-projects=true' | jq -r '.[]'
     inside incus query /1.0/projects | jq -r '.[] | select(. != "/1.0/projects/default")'
     inside incus query '/1.0/networks?recursion=1' | jq -r '.[] | select(.managed) | .name'
-    inside incus query '/1.0/profiles?all-projects=true' | jq -r '.[] | select(. != "/1.0/profiles/default")')
+    inside incus query '/1.0/profiles?all-projects=true' | jq -r '.[] | select(. != "/1.0/profiles/default")'
+    inside nft list tables | grep anklume || true)
 [[ -z $left ]] || { echo "$left"; exit 1; }
-echo "nothing: no project, network, profile or instance"
+echo "nothing: no project, network, profile or instance, no table of nftables"

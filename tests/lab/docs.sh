@@ -25,10 +25,10 @@ EOF
 (cd "$work/schema" && TF_CLI_CONFIG_FILE=$work/cli.tfrc CHECKPOINT_DISABLE=1 "$client" providers schema -json) |
     sed -E 's#registry\.(opentofu\.org|terraform\.io)/anklume/anklume#anklume#' >"$work/schema.json"
 mkdir "$work/tree"
-cp -r "$root/examples" "$work/tree/"
+cp -r "$root/examples" "$root/templates" "$work/tree/"
 "$tfplugindocs" generate --provider-dir "$work/tree" --provider-name anklume --rendered-provider-name AnKLuMe --providers-schema "$work/schema.json" >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; exit 1; }
-pages() { (cd "$1" && find . \( -path './index.md' -o -path './resources/*' -o -path './data-sources/*' -o -path './functions/*' \) -type f | sort); }
+pages() { (cd "$1" && find . \( -path './index.md' -o -path './resources/*' -o -path './data-sources/*' -o -path './functions/*' -o -path './guides/*' \) -type f | sort); }
 case ${1:-} in
     write) mkdir -p "$root/docs"; cp -r "$work/tree/docs/." "$root/docs/" ;;
     check)
