@@ -4,5 +4,6 @@
 //! nothing of Terraform; `resources` is where the two meet. See `docs/architecture.md`.
 
 pub mod incus;
+pub mod nft;
 pub mod plugin;
 pub mod resources;
