@@ -138,18 +138,43 @@ impl Host {
     ///
     /// [`Error::Foreign`] and [`Error::ForeignFile`] before anything is touched; [`Error::NotAsWritten`].
     pub async fn apply(&self, ruleset: &Ruleset, file: Option<&PersistPath>, limit: &Limit) -> Result<Applied, Error> {
+        self.bring(ruleset, &[ruleset.fingerprint()], file, limit).await
+    }
+
+    /// [`Host::apply`], also where table and file still bear the mark `before`: they bear that of `ruleset` afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::apply`].
+    pub async fn take_over(
+        &self,
+        ruleset: &Ruleset,
+        before: &Fingerprint,
+        file: Option<&PersistPath>,
+        limit: &Limit,
+    ) -> Result<Applied, Error> {
+        self.bring(ruleset, &[ruleset.fingerprint(), before], file, limit).await
+    }
+
+    async fn bring(
+        &self,
+        ruleset: &Ruleset,
+        owners: &[&Fingerprint],
+        file: Option<&PersistPath>,
+        limit: &Limit,
+    ) -> Result<Applied, Error> {
         let mut shell = limit.ends("connecting", self.open()).await?;
         let found = limit
             .ends("reading the rules", async {
                 version(&mut shell).await?;
                 lock(&mut shell, limit).await?;
                 if let Some(path) = file {
-                    ours_or_absent(&mut shell, path, ruleset.fingerprint()).await?;
+                    ours_or_absent(&mut shell, path, owners).await?;
                 }
-                owned(&mut shell, ruleset.fingerprint()).await
+                owned(&mut shell, owners).await
             })
             .await?;
-        limit.finishes("applying the rules", write(&mut shell, ruleset, found.as_ref())).await?;
+        limit.finishes("applying the rules", write(&mut shell, ruleset, owners, found.as_ref())).await?;
         if let Some(path) = file {
             limit.finishes("writing the file", store(&mut shell, path, &file_text(ruleset))).await?;
         }
@@ -208,7 +233,7 @@ impl Host {
             .ends("reading the rules", async {
                 version(&mut shell).await?;
                 lock(&mut shell, limit).await?;
-                Ok(owned(&mut shell, owner).await)
+                Ok(owned(&mut shell, &[owner]).await)
             })
             .await?;
         let removed = match found {
@@ -309,17 +334,26 @@ async fn list(shell: &mut Shell) -> Result<Option<Present>, Error> {
     }
 }
 
-/// The table of `owner`, if there is one at all.
-async fn owned(shell: &mut Shell, owner: &Fingerprint) -> Result<Option<Present>, Error> {
+/// The table of one of `owners`, if there is one at all.
+async fn owned(shell: &mut Shell, owners: &[&Fingerprint]) -> Result<Option<Present>, Error> {
     let Some(present) = list(shell).await? else { return Ok(None) };
-    match present.owner(owner) {
-        Owner::Ours => Ok(Some(present)),
-        Owner::Foreign(comment) => Err(Error::Foreign { comment }),
+    let mut foreign = None;
+    for owner in owners {
+        match present.owner(owner) {
+            Owner::Ours => return Ok(Some(present)),
+            Owner::Foreign(comment) => foreign = comment,
+        }
     }
+    Err(Error::Foreign { comment: foreign })
 }
 
 /// One transaction that leads from what is there to `ruleset`.
-async fn write(shell: &mut Shell, ruleset: &Ruleset, found: Option<&Present>) -> Result<(), Error> {
+async fn write(
+    shell: &mut Shell,
+    ruleset: &Ruleset,
+    owners: &[&Fingerprint],
+    found: Option<&Present>,
+) -> Result<(), Error> {
     let mut script = found.map_or_else(|| Some(ruleset.script()), |present| ruleset.change(present));
     for tries in 1..=TRIES {
         let refusal = match &script {
@@ -330,7 +364,7 @@ async fn write(shell: &mut Shell, ruleset: &Ruleset, found: Option<&Present>) ->
             }
         };
         // Who changes the table by hand knows no lock: look whose it is now, and what is left to do.
-        let present = owned(shell, ruleset.fingerprint()).await?;
+        let present = owned(shell, owners).await?;
         let Some(present) = present else {
             match refusal {
                 Some(refusal) if tries == TRIES || found.is_none() => return Err(refusal),
@@ -374,10 +408,10 @@ fn in_file(path: &PersistPath, answer: &Answer) -> Error {
 }
 
 /// Whether the file is there, and ours.
-async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owner: &Fingerprint) -> Result<bool, Error> {
+async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owners: &[&Fingerprint]) -> Result<bool, Error> {
     match content(shell, path).await? {
         None => Ok(false),
-        Some(text) if text.lines().next() == Some(&file_mark(owner)) => Ok(true),
+        Some(text) if owners.iter().any(|owner| text.lines().next() == Some(&file_mark(owner))) => Ok(true),
         Some(_) => Err(Error::ForeignFile { path: path.to_string() }),
     }
 }
@@ -391,7 +425,7 @@ async fn store(shell: &mut Shell, path: &PersistPath, text: &str) -> Result<(), 
 }
 
 async fn unlink(shell: &mut Shell, path: &PersistPath, owner: &Fingerprint) -> Result<Removed, Error> {
-    match ours_or_absent(shell, path, owner).await {
+    match ours_or_absent(shell, path, &[owner]).await {
         Ok(true) => {}
         Ok(false) => return Ok(Removed::Absent),
         Err(Error::ForeignFile { .. }) => return Ok(Removed::Foreign),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::layout::{BASE, Chain, Part, Set, normalised, protocol_number};
-use super::ruleset::{Element, Field, Ruleset, comment, owner};
+use super::ruleset::{Element, Field, Ruleset, comment, is_owner, owner};
 use super::value::Fingerprint;
 
 /// The table that is there.
@@ -109,9 +109,14 @@ impl Present {
         self.sets.get(set.name()).map(|set| set.elements.iter().collect()).unwrap_or_default()
     }
 
-    /// Whether only elements and rules differ from `ruleset`.
+    /// Whether only elements, rules and the empty set that says whose it is differ from `ruleset`.
     pub(super) fn is_laid_out_as(&self, ruleset: &Ruleset) -> bool {
-        self.layout_differences(ruleset).is_empty()
+        self.layout_differences(ruleset).iter().all(|(name, _)| is_owner(name))
+    }
+
+    /// The names of the empty sets that say whose it is.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &str> {
+        self.sets.keys().map(String::as_str).filter(|name| is_owner(name))
     }
 
     /// Sets, chains and the rest that are not as in `ruleset`, with what is wrong.

@@ -225,6 +225,13 @@ impl Ruleset {
             return Some(self.script());
         }
         let mut text = String::new();
+        let owner = self.owner();
+        if !present.owners().any(|name| name == owner) {
+            let _ = writeln!(text, "add set inet anklume {owner} {{ type ifname; }}");
+        }
+        for other in present.owners().filter(|name| *name != owner) {
+            let _ = writeln!(text, "delete set inet anklume {other}");
+        }
         let mut elements = |verb: &str, set: Set, elements: &mut dyn Iterator<Item = &Element>| {
             let lines: Vec<String> = elements.map(|element| format!("\t{element}")).collect();
             if !lines.is_empty() {
@@ -255,9 +262,17 @@ pub(super) fn comment(fingerprint: &Fingerprint) -> String {
     format!("anklume {fingerprint}")
 }
 
+/// Whether a set has the name of one that says whose a table is.
+pub(super) fn is_owner(name: &str) -> bool {
+    name.starts_with(OWNER)
+}
+
+/// What the name of such a set begins with.
+const OWNER: &str = "owner_";
+
 /// The name of the empty set of a table.
 pub(super) fn owner(fingerprint: &Fingerprint) -> String {
-    format!("owner_{fingerprint}")
+    format!("{OWNER}{fingerprint}")
 }
 
 fn marked(chain: &Chain, index: usize, fingerprint: Option<&Fingerprint>) -> String {
