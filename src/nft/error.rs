@@ -85,6 +85,8 @@ pub enum Error {
     ForeignFile {
         /// Its path.
         path: String,
+        /// The mark that it bears, if it is of our form.
+        comment: Option<String>,
     },
     /// The file cannot be read or written.
     #[error("{path}: {said}")]

@@ -141,7 +141,8 @@ impl Host {
         self.bring(ruleset, &[ruleset.fingerprint()], file, limit).await
     }
 
-    /// [`Host::apply`], also where table and file still bear the mark `before`: they bear that of `ruleset` afterwards.
+    /// [`Host::apply`], also where table or file still bear one of the marks `before`: they bear that of `ruleset`
+    /// afterwards.
     ///
     /// # Errors
     ///
@@ -149,11 +150,12 @@ impl Host {
     pub async fn take_over(
         &self,
         ruleset: &Ruleset,
-        before: &Fingerprint,
+        before: &[Fingerprint],
         file: Option<&PersistPath>,
         limit: &Limit,
     ) -> Result<Applied, Error> {
-        self.bring(ruleset, &[ruleset.fingerprint(), before], file, limit).await
+        let owners: Vec<_> = std::iter::once(ruleset.fingerprint()).chain(before).collect();
+        self.bring(ruleset, &owners, file, limit).await
     }
 
     async fn bring(
@@ -412,7 +414,14 @@ async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owners: &[&Finger
     match content(shell, path).await? {
         None => Ok(false),
         Some(text) if owners.iter().any(|owner| text.lines().next() == Some(&file_mark(owner))) => Ok(true),
-        Some(_) => Err(Error::ForeignFile { path: path.to_string() }),
+        Some(text) => {
+            let mark = text
+                .lines()
+                .next()
+                .and_then(|line| line.strip_prefix("# "))
+                .filter(|mark| mark.starts_with("anklume "));
+            Err(Error::ForeignFile { path: path.to_string(), comment: mark.map(str::to_owned) })
+        }
     }
 }
 

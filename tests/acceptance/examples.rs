@@ -84,7 +84,8 @@ fn isolation(here: &Workspace) {
             incus.succeeds(&["exec", name, "--project", domain, "--", "sh", "-c", line])
         };
         assert!(on("untrusted-mail", "untrusted", &format!("httpd -p {port} -h /etc")));
-        on("perso-desktop", "perso", &format!("wget -T 2 -qO- http://10.140.1.10:{port}/passwd"))
+        let fetch = format!("printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 2 10.140.1.10 {port} | grep -q root");
+        on("perso-desktop", "perso", &fetch)
     };
     assert!(mail(143) && !mail(144));
 

@@ -20,17 +20,18 @@ async fn make(session: &Session, call: &Call, input: Create) -> Result<Stored, F
     let wanted = Wanted::of(session.prefix(), &input.planned, mark.clone())?;
     let place = place::find(session, call, &input.planned, "create", "create").await?;
     let mut warnings = Diagnostics::default();
-    let mut applied = place.host.apply(&wanted.ruleset, wanted.file.as_ref(), &place.limit).await;
-    if let Err(Error::Foreign { comment: Some(comment) }) = &applied
-        && let Some(found) = mark::of_comment(comment).filter(|found| mark::is_continued(found, &mark))
-    {
-        applied = place.host.take_over(&wanted.ruleset, &found, wanted.file.as_ref(), &place.limit).await;
-        warnings.warning(
-            Path::root(),
-            "Continued an interrupted create",
-            format!("The table `{ID}` was there already, made by an earlier apply of this configuration."),
-        );
-    }
+    let applied = match wanted.bring(&place, Table::OfSameConfiguration).await {
+        Ok(true) => {
+            warnings.warning(
+                Path::root(),
+                "Continued an interrupted create",
+                format!("The table `{ID}` was there already, made by an earlier apply of this configuration."),
+            );
+            Ok(())
+        }
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
     let private = mark::keep(session, &mark);
     let stored = Stored::new(wanted.state(&input.planned), private);
     if let Err(error) = applied {
@@ -53,6 +54,15 @@ async fn stands(place: &Place, error: &Error, wanted: &Wanted) -> bool {
     !matches!(standing, Ok(Standing::Absent | Standing::Foreign { .. }))
 }
 
+/// Which table is gone on with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    /// The one with exactly this mark.
+    Own,
+    /// Also one that an interrupted create of the same configuration made.
+    OfSameConfiguration,
+}
+
 /// What an isolation shall be.
 pub(super) struct Wanted {
     pub(super) ruleset: Ruleset,
@@ -72,6 +82,24 @@ impl Wanted {
         let parts = parsed.isolation.and_then(|isolation| Some((isolation.compile(mark)?, isolation.ruleset()?)));
         let (ruleset, text) = parts.ok_or_else(|| refusal::defect("the isolation", "a value is not known"))?;
         Ok(Self { ruleset, text, file: file(values)? })
+    }
+
+    /// Brings table and file to what is wanted; returns whether the table was `others`'. A file that an earlier isolation of
+    /// the same owner left behind is written over.
+    pub(super) async fn bring(&self, place: &Place, others: Table) -> Result<bool, Error> {
+        let ours = self.ruleset.fingerprint();
+        let (mut before, mut continued) = (Vec::new(), false);
+        loop {
+            let applied = place.host.take_over(&self.ruleset, &before, self.file.as_ref(), &place.limit).await;
+            let Err(error) = applied else { return Ok(continued) };
+            let table = if others == Table::OfSameConfiguration { mark::of_table(&error, ours) } else { None };
+            let Some(found) = mark::of_file(&error, ours).or_else(|| table.clone()) else { return Err(error) };
+            if before.contains(&found) {
+                return Err(error);
+            }
+            continued |= table.is_some();
+            before.push(found);
+        }
     }
 
     /// The state of a table that stands as wanted; what is configured is as in `values`.

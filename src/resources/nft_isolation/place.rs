@@ -1,14 +1,18 @@
 //! Where the firewall is: nft has to run on the host of this Incus, and nowhere else.
 
+use std::time::Duration;
+
+use super::told;
 use crate::incus::{Client, Endpoint, Wait, network};
 use crate::nft::{Destination, Host, Limit, Sudo, Via};
-use crate::plugin::{Diagnostic, Diagnostics, Path};
+use crate::plugin::{Call, Diagnostic, Diagnostics, Path, Value};
 use crate::resources::provider::Nft;
 use crate::resources::session::Session;
 use crate::resources::{refusal, timeouts};
 
-use super::told;
-use crate::plugin::{Call, Value};
+/// How often the bridges are looked for again, and after how long.
+const LOOKS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Where nft runs, and how long it may take.
 pub(super) struct Place {
@@ -40,11 +44,19 @@ pub(super) async fn find(
         step => timeouts::wait(call, values, step, super::LIMIT),
     };
     let client = session.client_until(&wait).await?;
-    let host = host(session, &client)?;
-    let limit = limit(&wait);
-    let place = Place { client, host, limit };
-    place.holds_the_bridges(session, verb).await?;
-    Ok(place)
+    let place = Place { host: host(session, &client)?, limit: limit(&wait), client };
+    // A bridge that Incus makes or removes just now may be on one list and not on the other.
+    for _ in 0..LOOKS {
+        if place.foreign_bridges(session, verb).await?.is_empty() {
+            return Ok(place);
+        }
+        let paused = wait.pause(PAUSE, "looking for the bridges of Incus", None).await;
+        paused.map_err(|error| refusal::diagnostic(told::summary(verb), &error))?;
+    }
+    match place.foreign_bridges(session, verb).await? {
+        bridges if bridges.is_empty() => Ok(place),
+        bridges => Err(not_here(session, &bridges).into()),
+    }
 }
 
 /// The same limit in the words of the nft layer.
@@ -66,32 +78,32 @@ fn host(session: &Session, client: &Client) -> Result<Host, Diagnostic> {
 }
 
 impl Place {
-    /// Refuses a machine that has none of the bridges of this Incus. One that has no bridge yet may be anywhere.
-    async fn holds_the_bridges(&self, session: &Session, verb: &str) -> Result<(), Diagnostics> {
+    /// The bridges of Incus, where nft runs on a machine that has none of them. Before Incus has a bridge it may be any.
+    async fn foreign_bridges(&self, session: &Session, verb: &str) -> Result<Vec<String>, Diagnostics> {
         let networks = self.client.get::<Vec<network::Network>>(network::list()).await;
         let networks = networks.map_err(|error| refusal::diagnostic(told::summary(verb), &error))?.value;
-        let bridges: Vec<_> =
-            networks.into_iter().filter(|one| one.managed && one.kind == "bridge").map(|one| one.name).collect();
+        let bridges = networks.into_iter().filter(|one| one.managed && one.kind == "bridge").map(|one| one.name);
+        let bridges: Vec<_> = bridges.collect();
         if bridges.is_empty() {
-            return Ok(());
+            return Ok(bridges);
         }
         let there = self.host.interfaces(&self.limit).await.map_err(|error| told::failed(verb, session, &error))?;
-        if bridges.iter().any(|bridge| there.contains(bridge)) {
-            return Ok(());
-        }
-        Err(Diagnostic::error(
-            Path::root(),
-            "nft does not run on the Incus host",
-            format!(
-                "Incus has the bridges {}, and {} has none of them: rules there would isolate nothing. Nothing was changed. Run this on \
-                 the Incus host, outside of any container, or reach it by ssh in the provider block:\n\n    \
-                 nft = {{ via = \"ssh\", destination = \"root@<the Incus host>\" }}",
-                bridges.join(", "),
-                whereabouts(session)
-            ),
-        )
-        .into())
+        Ok(if bridges.iter().any(|bridge| there.contains(bridge)) { Vec::new() } else { bridges })
     }
+}
+
+fn not_here(session: &Session, bridges: &[String]) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        "nft does not run on the Incus host",
+        format!(
+            "Incus has the bridges {}, and {} has none of them: rules there would isolate nothing. Nothing was changed. Run this on the \
+             Incus host, outside of any container, or reach it by ssh in the provider block:\n\n    \
+             nft = {{ via = \"ssh\", destination = \"root@<the Incus host>\" }}",
+            bridges.join(", "),
+            whereabouts(session)
+        ),
+    )
 }
 
 fn whereabouts(session: &Session) -> String {

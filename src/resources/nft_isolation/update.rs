@@ -1,6 +1,6 @@
 //! Update: the whole table anew, in one transaction.
 
-use super::create::{self, Wanted};
+use super::create::{self, Table, Wanted};
 use super::{mark, neighbours, place, told};
 use crate::plugin::{Call, Diagnostics, Failure, Stored, Update};
 use crate::resources::refusal;
@@ -12,7 +12,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let wanted = Wanted::of(session.prefix(), &input.planned, mark.clone())?;
     let place = place::find(session, call, &input.planned, "update", "update").await?;
     let failed = |error| told::failed("update", session, &error);
-    place.host.apply(&wanted.ruleset, wanted.file.as_ref(), &place.limit).await.map_err(failed)?;
+    wanted.bring(&place, Table::Own).await.map_err(failed)?;
     if let Some(old) = create::file(&input.prior)?.filter(|old| Some(old) != wanted.file.as_ref()) {
         place.host.remove_file(&mark, &old, &place.limit).await.map_err(failed)?;
     }
