@@ -22,7 +22,7 @@ report=$(jq -r --arg from "${NEVER_FROM-untrusted disposable}" --arg to "${NEVER
     | def domain: . as $name | $endpoints[$name].domain // $name;
     [
         (($old + $new) | keys[] | select($old[.] != $new[.])
-            | if $old[.] == null then "+ \(.): \($new[.])" elif $new[.] == null then "- \(.): \($old[.])" else "~ \(.): \($old[.]) -> \($new[.])" end),
+            | if $old[.] == null then "+ \(.): \($new[.])" elif $new[.] == null then "- \(.): \($old[.])" else "~ \(.): \($old[.]) => \($new[.])" end),
 
         (if $change.actions | index("delete") // index("forget") then "REFUSED \($address): the isolation goes, if only for a moment" else empty end),
         (if $unknown.rules == true then "REFUSED \($address): no rule is known yet" else empty end),

@@ -15,6 +15,7 @@ mod incus;
 mod instance;
 mod interruption;
 mod lab;
+mod nft_drift;
 mod nft_host;
 mod nft_isolation;
 mod offline;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         ("volume", volume::CASES),
         ("volumes", volumes::CASES),
         ("nft_isolation", nft_isolation::CASES),
+        ("nft_drift", nft_drift::CASES),
         ("nft_host", nft_host::CASES),
         ("by_hand", by_hand::CASES),
         ("interruption", interruption::CASES),

@@ -54,3 +54,5 @@ fi
 say "installing ${missing[*]}"
 if [[ ${#target[@]} -gt 0 ]]; then apt-get install -qy --no-install-recommends "${target[@]}" incus >&2; fi
 apt-get install -qy --no-install-recommends "${missing[@]}" >&2
+# Nor at the next boot: a machine that had no sshd is not to be reached by one.
+if [[ " ${missing[*]} " == *" openssh-server "* ]] && type -P systemctl >/dev/null; then systemctl -q disable ssh.service ssh.socket >&2 || true; fi

@@ -42,3 +42,29 @@ fn foreign(verb: &str, session: &Session, comment: Option<&str>) -> Diagnostic {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::session::Options;
+
+    #[test]
+    fn the_table_of_another_is_told_with_the_command_that_removes_it() {
+        let session = Session::new(Options::default());
+        for comment in [None, Some("anklume 0123".to_owned())] {
+            let told = failed("create", &session, &Error::Foreign { comment: comment.clone() });
+            assert_eq!(told.summary, "Unable to create isolation: the table is another's");
+            assert!(told.detail.contains("\n\n    nft delete table inet anklume"), "{}", told.detail);
+            assert!(comment.is_none_or(|comment| told.detail.contains(&comment)));
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_told_at_its_attribute() {
+        let session = Session::new(Options::default());
+        let error = Error::ForeignFile { path: "/etc/x".into(), comment: None };
+        let told = failed("update", &session, &error);
+        assert_eq!(told.path, Path::from("persist_path"));
+        assert!(told.detail.starts_with(&error.what_to_do()) && told.detail.contains("Cause: "), "{}", told.detail);
+    }
+}
