@@ -1,6 +1,7 @@
 //! The host whose packets are filtered: apply, read back, remove.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::future::Future;
 use std::time::Duration;
 
@@ -102,13 +103,21 @@ pub enum Standing {
 pub struct Host {
     via: Via,
     sudo: Sudo,
+    path: Option<OsString>,
 }
 
 impl Host {
     /// Connects with each call.
     #[must_use]
     pub fn new(via: Via, sudo: Sudo) -> Self {
-        Self { via, sudo }
+        Self { via, sudo, path: None }
+    }
+
+    /// Another `PATH` for what is run on this machine: `sh` and nft, `sudo`, `ssh`.
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<OsString>) -> Self {
+        self.path = Some(path.into());
+        self
     }
 
     /// The network interfaces where nft runs.
@@ -250,7 +259,7 @@ impl Host {
     }
 
     async fn open(&self) -> Result<Shell, Error> {
-        Shell::open(&self.via, self.sudo).await
+        Shell::open(&self.via, self.sudo, self.path.as_deref()).await
     }
 }
 
