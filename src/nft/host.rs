@@ -148,10 +148,10 @@ impl Host {
     /// [`Error::Foreign`] and [`Error::ForeignFile`] before anything is touched; [`Error::NotAsWritten`].
     pub async fn apply(&self, ruleset: &Ruleset, file: Option<&PersistPath>, limit: &Limit) -> Result<Applied, Error> {
         let mut shell = limit.ends("connecting", self.open()).await?;
+        limit.ends("asking for the version of nft", version(&mut shell)).await?;
+        lock(&mut shell, limit).await?;
         let found = limit
             .ends("reading the rules", async {
-                version(&mut shell).await?;
-                lock(&mut shell, limit).await?;
                 if let Some(path) = file {
                     ours_or_absent(&mut shell, path, ruleset.fingerprint()).await?;
                 }
@@ -213,14 +213,9 @@ impl Host {
         limit: &Limit,
     ) -> Result<Removed, Error> {
         let mut shell = limit.ends("connecting", self.open()).await?;
-        let found = limit
-            .ends("reading the rules", async {
-                version(&mut shell).await?;
-                lock(&mut shell, limit).await?;
-                Ok(owned(&mut shell, owner).await)
-            })
-            .await?;
-        let removed = match found {
+        limit.ends("asking for the version of nft", version(&mut shell)).await?;
+        lock(&mut shell, limit).await?;
+        let removed = match limit.ends("reading the rules", owned(&mut shell, owner)).await {
             Err(Error::Foreign { .. }) => Removed::Foreign,
             Err(error) => return Err(error),
             Ok(None) => Removed::Absent,
@@ -247,15 +242,11 @@ impl Host {
     ///
     /// No connection, a busy lock, [`Error::File`].
     pub async fn remove_file(&self, owner: &Fingerprint, file: &PersistPath, limit: &Limit) -> Result<Removed, Error> {
-        limit
-            .ends("removing the file", async {
-                let mut shell = self.open().await?;
-                lock(&mut shell, limit).await?;
-                let removed = unlink(&mut shell, file, owner).await?;
-                shell.close().await;
-                Ok(removed)
-            })
-            .await
+        let mut shell = limit.ends("connecting", self.open()).await?;
+        lock(&mut shell, limit).await?;
+        let removed = limit.finishes("removing the file", unlink(&mut shell, file, owner)).await?;
+        shell.close().await;
+        Ok(removed)
     }
 
     async fn open(&self) -> Result<Shell, Error> {
@@ -288,19 +279,19 @@ async fn version(shell: &mut Shell) -> Result<(), Error> {
 
 /// Takes the lock, or says that it is busy when the deadline comes.
 async fn lock(shell: &mut Shell, limit: &Limit) -> Result<(), Error> {
-    loop {
-        let answer = shell.ask("lock", &[]).await?;
-        match answer.code {
-            0 => return Ok(()),
-            1 => {}
-            127 => return Err(Error::NoProgram { program: "flock" }),
-            _ => return Err(Error::NoPermission { said: answer.text.trim().to_owned() }),
+    let locked = async {
+        loop {
+            let answer = shell.ask("lock", &[]).await?;
+            match answer.code {
+                0 => return Ok(()),
+                1 => tokio::time::sleep(PAUSE).await,
+                127 => return Err(Error::NoProgram { program: "flock" }),
+                _ => return Err(Error::NoPermission { said: answer.text.trim().to_owned() }),
+            }
         }
-        if limit.deadline.is_some_and(|deadline| Instant::now() + PAUSE >= deadline) {
-            return Err(Error::Busy);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+    };
+    let locked = limit.ends("waiting for the lock", locked).await;
+    locked.map_err(|error| if error.is_deadline() { Error::Busy } else { error })
 }
 
 async fn list(shell: &mut Shell) -> Result<Option<Present>, Error> {

@@ -265,7 +265,7 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
         rule([direction("onward", "back")]),
         rule([drop()]),
     ];
-    // What an error is about has the direction of the packet that it quotes, and the error runs against it.
+    // An error has the direction in which it runs itself: from the one who opened the connection, or to them.
     let mistakes = vec![
         rule([
             any_of(
@@ -285,7 +285,7 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
             ),
             drop(),
         ]),
-        rule([direction("mistakes_back", "mistakes_onward")]),
+        rule([direction("mistakes_onward", "mistakes_back")]),
         rule([drop()]),
     ];
     let unlisted = vec![

@@ -133,6 +133,10 @@ fn forged() {
     apply(&router.ruleset(&NAMES, &all[1..]));
     assert_eq!(heard(a, b, talk.ports), [0; 0]);
     talk.is_dead(Duration::from_millis(500));
+    apply(&router.ruleset(&NAMES, &all[..1]));
+    assert_eq!(heard(a, b, talk.ports), [3, 11, 12]);
+    apply(&router.ruleset(&NAMES, &[]));
+    assert_eq!(heard(a, b, talk.ports), [0; 0]);
 }
 
 /// The kinds of ICMP errors about the connection from `a` that arrive there when `b` forges them.

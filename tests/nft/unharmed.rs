@@ -106,7 +106,7 @@ fn unlisted() {
 fn egress() {
     let router = Router::up("", &["a", "b"]).with_outside();
     shell(
-        "nft add table ip masquerade && nft add chain ip masquerade post '{ type nat hook postrouting priority 100; }' && nft add rule ip masquerade post oifname up0 masquerade",
+        "nft add table ip hide && nft add chain ip hide post '{ type nat hook postrouting priority 100; }' && nft add rule ip hide post oifname up0 masquerade",
     );
     let outside: IpAddr = [192, 0, 2, 1].into();
     apply(&router.ruleset(&["a", "b"], &[]));
