@@ -42,6 +42,11 @@ fn the_incus_layer_knows_nothing_of_terraform() {
 }
 
 #[test]
+fn the_firewall_knows_nothing_of_incus_or_terraform() {
+    assert_absent("src/nft", &["crate::plugin", "crate::resources", "crate::incus", "terraform", "anklume_"]);
+}
+
+#[test]
 fn pure_modules_name_no_clock_file_process_or_network() {
     let impure = ["std::fs", "std::net::Tcp", "std::process", "Instant", "SystemTime", "tokio", "async fn", "rand::"];
     for (path, text) in sources("src") {
@@ -57,6 +62,12 @@ fn pure_modules_name_no_clock_file_process_or_network() {
             "duration.rs",
             "keys.rs",
             "name.rs",
+            "isolation.rs",
+            "suspect.rs",
+            "layout.rs",
+            "ruleset.rs",
+            "listing.rs",
+            "drift.rs",
         ]
         .contains(&name)
         {

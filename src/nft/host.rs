@@ -1,6 +1,7 @@
 //! The host whose packets are filtered: apply, read back, remove.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::future::Future;
 use std::time::Duration;
 
@@ -102,13 +103,21 @@ pub enum Standing {
 pub struct Host {
     via: Via,
     sudo: Sudo,
+    path: Option<OsString>,
 }
 
 impl Host {
     /// Connects with each call.
     #[must_use]
     pub fn new(via: Via, sudo: Sudo) -> Self {
-        Self { via, sudo }
+        Self { via, sudo, path: None }
+    }
+
+    /// Another `PATH` for what is run on this machine: `sh` and nft, `sudo`, `ssh`.
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<OsString>) -> Self {
+        self.path = Some(path.into());
+        self
     }
 
     /// The network interfaces where nft runs.
@@ -166,10 +175,10 @@ impl Host {
         limit: &Limit,
     ) -> Result<Applied, Error> {
         let mut shell = limit.ends("connecting", self.open()).await?;
+        limit.ends("asking for the version of nft", version(&mut shell)).await?;
+        lock(&mut shell, limit).await?;
         let found = limit
             .ends("reading the rules", async {
-                version(&mut shell).await?;
-                lock(&mut shell, limit).await?;
                 if let Some(path) = file {
                     ours_or_absent(&mut shell, path, owners).await?;
                 }
@@ -231,14 +240,9 @@ impl Host {
         limit: &Limit,
     ) -> Result<Removed, Error> {
         let mut shell = limit.ends("connecting", self.open()).await?;
-        let found = limit
-            .ends("reading the rules", async {
-                version(&mut shell).await?;
-                lock(&mut shell, limit).await?;
-                Ok(owned(&mut shell, &[owner]).await)
-            })
-            .await?;
-        let removed = match found {
+        limit.ends("asking for the version of nft", version(&mut shell)).await?;
+        lock(&mut shell, limit).await?;
+        let removed = match limit.ends("reading the rules", owned(&mut shell, &[owner])).await {
             Err(Error::Foreign { .. }) => Removed::Foreign,
             Err(error) => return Err(error),
             Ok(None) => Removed::Absent,
@@ -265,19 +269,15 @@ impl Host {
     ///
     /// No connection, a busy lock, [`Error::File`].
     pub async fn remove_file(&self, owner: &Fingerprint, file: &PersistPath, limit: &Limit) -> Result<Removed, Error> {
-        limit
-            .ends("removing the file", async {
-                let mut shell = self.open().await?;
-                lock(&mut shell, limit).await?;
-                let removed = unlink(&mut shell, file, owner).await?;
-                shell.close().await;
-                Ok(removed)
-            })
-            .await
+        let mut shell = limit.ends("connecting", self.open()).await?;
+        lock(&mut shell, limit).await?;
+        let removed = limit.finishes("removing the file", unlink(&mut shell, file, owner)).await?;
+        shell.close().await;
+        Ok(removed)
     }
 
     async fn open(&self) -> Result<Shell, Error> {
-        Shell::open(&self.via, self.sudo).await
+        Shell::open(&self.via, self.sudo, self.path.as_deref()).await
     }
 }
 
@@ -306,19 +306,19 @@ async fn version(shell: &mut Shell) -> Result<(), Error> {
 
 /// Takes the lock, or says that it is busy when the deadline comes.
 async fn lock(shell: &mut Shell, limit: &Limit) -> Result<(), Error> {
-    loop {
-        let answer = shell.ask("lock", &[]).await?;
-        match answer.code {
-            0 => return Ok(()),
-            1 => {}
-            127 => return Err(Error::NoProgram { program: "flock" }),
-            _ => return Err(Error::NoPermission { said: answer.text.trim().to_owned() }),
+    let locked = async {
+        loop {
+            let answer = shell.ask("lock", &[]).await?;
+            match answer.code {
+                0 => return Ok(()),
+                1 => tokio::time::sleep(PAUSE).await,
+                127 => return Err(Error::NoProgram { program: "flock" }),
+                _ => return Err(Error::NoPermission { said: answer.text.trim().to_owned() }),
+            }
         }
-        if limit.deadline.is_some_and(|deadline| Instant::now() + PAUSE >= deadline) {
-            return Err(Error::Busy);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+    };
+    let locked = limit.ends("waiting for the lock", locked).await;
+    locked.map_err(|error| if error.is_deadline() { Error::Busy } else { error })
 }
 
 async fn list(shell: &mut Shell) -> Result<Option<Present>, Error> {

@@ -192,11 +192,11 @@ fn endpoints_of(
             let detail = format!("{name:?} is a domain too, so a policy could mean either. Rename the endpoint.");
             problem(EndpointField::Itself, "One name for a domain and an endpoint", detail);
         }
-        if let (Some(domain), Some(domains)) = (endpoint.domain.known(), input.domains.known()) {
-            if !domains.contains_key(domain) {
-                let detail = format!("{domain:?} is not in `domains`{}.", one_of(domains.keys()));
-                problem(EndpointField::Domain, "Unknown domain", detail);
-            }
+        if let (Some(domain), Some(domains)) = (endpoint.domain.known(), input.domains.known())
+            && !domains.contains_key(domain)
+        {
+            let detail = format!("{domain:?} is not in `domains`{}.", one_of(domains.keys()));
+            problem(EndpointField::Domain, "Unknown domain", detail);
         }
         let address = each(&endpoint.address, |text| parse_address(text));
         let address = match address {
@@ -244,12 +244,11 @@ fn policy_of(name: &str, policy: &PolicyInput, input: &Input, problems: &mut Vec
             }
         }
     }
-    if let (Some(from), Some(to)) = (policy.from.known(), policy.to.known()) {
-        if from == to {
-            let detail =
-                format!("Within {from:?} everything passes already. Write another `to`, or remove the policy.");
-            problem(PolicyField::To, "A policy from a name to itself", detail);
-        }
+    if let (Some(from), Some(to)) = (policy.from.known(), policy.to.known())
+        && from == to
+    {
+        let detail = format!("Within {from:?} everything passes already. Write another `to`, or remove the policy.");
+        problem(PolicyField::To, "A policy from a name to itself", detail);
     }
     let protocol = match &policy.protocol {
         Given::Unknown => Given::Unknown,

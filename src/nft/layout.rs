@@ -265,8 +265,7 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
         rule([direction("onward", "back")]),
         rule([drop()]),
     ];
-    // An error runs against the packet that it quotes, and has the direction in which it runs itself: the kernel looks up
-    // the quoted tuple turned round (nf_conntrack_inet_error).
+    // An error has the direction in which it runs itself: from the one who opened the connection, or to them.
     let mistakes = vec![
         rule([
             any_of(

@@ -26,4 +26,6 @@ pub use ruleset::Ruleset;
 pub use value::{Bridge, Fingerprint, NotAFingerprint, Ports, Protocol};
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! dot; a script is handed to nft only when the dot was seen, so a connection that breaks in the middle changes
 //! nothing. The lock is the shell's: it ends with it, or with the nft that it still runs.
 
+use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -59,8 +60,11 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) async fn open(via: &Via, sudo: Sudo) -> Result<Self, Error> {
+    pub(super) async fn open(via: &Via, sudo: Sudo, path: Option<&OsStr>) -> Result<Self, Error> {
         let (mut command, program) = command(via, sudo);
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
         let spawned = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -204,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_breaks_off_is_never_used() {
-        let mut shell = Shell::open(&Via::Local, Sudo::Without).await.unwrap();
+        let mut shell = Shell::open(&Via::Local, Sudo::Without, None).await.unwrap();
         shell.input.write_all(b"load\ntable inet anklume\n").await.unwrap();
         drop(shell.input);
         assert!(!shell.child.wait().await.unwrap().success());
@@ -215,7 +219,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("it's a \"file\" $(x)");
         let path = path.to_str().unwrap();
-        let mut shell = Shell::open(&Via::Local, Sudo::Without).await.unwrap();
+        let mut shell = Shell::open(&Via::Local, Sudo::Without, None).await.unwrap();
         assert_eq!(shell.ask("file", &[path]).await.unwrap().code, 44);
         let text = "=0\n|x\n\\n %s\n  . \n";
         assert_eq!(shell.ask("store", &[path, text, "."]).await.unwrap().code, 0);

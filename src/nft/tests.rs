@@ -21,11 +21,11 @@ fn both_ways(policy: PolicyInput) -> PolicyInput {
     PolicyInput { bidirectional: Given::Known(true), ..policy }
 }
 
-fn endpoint(domain: &str, address: &str) -> EndpointInput {
+pub(super) fn endpoint(domain: &str, address: &str) -> EndpointInput {
     EndpointInput { domain: domain.to_owned().into(), address: address.to_owned().into() }
 }
 
-fn input(domains: &[&str], endpoints: &[(&str, EndpointInput)], policies: &[(&str, PolicyInput)]) -> Input {
+pub(super) fn input(domains: &[&str], endpoints: &[(&str, EndpointInput)], policies: &[(&str, PolicyInput)]) -> Input {
     let owned = |name: &&str| (name.to_string(), Given::Known(None));
     Input {
         prefix: String::new(),
@@ -36,14 +36,14 @@ fn input(domains: &[&str], endpoints: &[(&str, EndpointInput)], policies: &[(&st
 }
 
 #[track_caller]
-fn isolation(input: &Input) -> Isolation {
+pub(super) fn isolation(input: &Input) -> Isolation {
     let parsed = Isolation::parse(input);
     assert_eq!(parsed.problems, []);
     parsed.isolation.unwrap()
 }
 
 #[track_caller]
-fn ruleset(input: &Input) -> Ruleset {
+pub(super) fn ruleset(input: &Input) -> Ruleset {
     isolation(input).compile(OWNER.parse().unwrap()).unwrap()
 }
 
