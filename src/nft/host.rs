@@ -64,6 +64,15 @@ impl Limit {
     }
 }
 
+/// Marks of an earlier incarnation of the same, that table and file may still bear.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Of the table.
+    pub table: Option<Fingerprint>,
+    /// Of the file.
+    pub file: Option<Fingerprint>,
+}
+
 /// How a table came to be as it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
@@ -147,11 +156,10 @@ impl Host {
     ///
     /// [`Error::Foreign`] and [`Error::ForeignFile`] before anything is touched; [`Error::NotAsWritten`].
     pub async fn apply(&self, ruleset: &Ruleset, file: Option<&PersistPath>, limit: &Limit) -> Result<Applied, Error> {
-        self.bring(ruleset, &[ruleset.fingerprint()], file, limit).await
+        self.take_over(ruleset, &Before::default(), file, limit).await
     }
 
-    /// [`Host::apply`], also where table or file still bear one of the marks `before`: they bear that of `ruleset`
-    /// afterwards.
+    /// [`Host::apply`], also where table or file still bear the marks `before`: they bear that of `ruleset` afterwards.
     ///
     /// # Errors
     ///
@@ -159,33 +167,26 @@ impl Host {
     pub async fn take_over(
         &self,
         ruleset: &Ruleset,
-        before: &[Fingerprint],
+        before: &Before,
         file: Option<&PersistPath>,
         limit: &Limit,
     ) -> Result<Applied, Error> {
-        let owners: Vec<_> = std::iter::once(ruleset.fingerprint()).chain(before).collect();
-        self.bring(ruleset, &owners, file, limit).await
-    }
-
-    async fn bring(
-        &self,
-        ruleset: &Ruleset,
-        owners: &[&Fingerprint],
-        file: Option<&PersistPath>,
-        limit: &Limit,
-    ) -> Result<Applied, Error> {
+        let with_own = |mark: &Option<Fingerprint>| -> Vec<Fingerprint> {
+            [Some(ruleset.fingerprint()), mark.as_ref()].into_iter().flatten().cloned().collect()
+        };
+        let (tables, files) = (with_own(&before.table), with_own(&before.file));
         let mut shell = limit.ends("connecting", self.open()).await?;
         limit.ends("asking for the version of nft", version(&mut shell)).await?;
         lock(&mut shell, limit).await?;
         let found = limit
             .ends("reading the rules", async {
                 if let Some(path) = file {
-                    ours_or_absent(&mut shell, path, owners).await?;
+                    ours_or_absent(&mut shell, path, &files).await?;
                 }
-                owned(&mut shell, owners).await
+                owned(&mut shell, &tables).await
             })
             .await?;
-        limit.finishes("applying the rules", write(&mut shell, ruleset, owners, found.as_ref())).await?;
+        limit.finishes("applying the rules", write(&mut shell, ruleset, &tables, found.as_ref())).await?;
         if let Some(path) = file {
             limit.finishes("writing the file", store(&mut shell, path, &file_text(ruleset))).await?;
         }
@@ -242,7 +243,7 @@ impl Host {
         let mut shell = limit.ends("connecting", self.open()).await?;
         limit.ends("asking for the version of nft", version(&mut shell)).await?;
         lock(&mut shell, limit).await?;
-        let removed = match limit.ends("reading the rules", owned(&mut shell, &[owner])).await {
+        let removed = match limit.ends("reading the rules", owned(&mut shell, std::slice::from_ref(owner))).await {
             Err(Error::Foreign { .. }) => Removed::Foreign,
             Err(error) => return Err(error),
             Ok(None) => Removed::Absent,
@@ -337,7 +338,7 @@ async fn list(shell: &mut Shell) -> Result<Option<Present>, Error> {
 }
 
 /// The table of one of `owners`, if there is one at all.
-async fn owned(shell: &mut Shell, owners: &[&Fingerprint]) -> Result<Option<Present>, Error> {
+async fn owned(shell: &mut Shell, owners: &[Fingerprint]) -> Result<Option<Present>, Error> {
     let Some(present) = list(shell).await? else { return Ok(None) };
     let mut foreign = None;
     for owner in owners {
@@ -353,7 +354,7 @@ async fn owned(shell: &mut Shell, owners: &[&Fingerprint]) -> Result<Option<Pres
 async fn write(
     shell: &mut Shell,
     ruleset: &Ruleset,
-    owners: &[&Fingerprint],
+    owners: &[Fingerprint],
     found: Option<&Present>,
 ) -> Result<(), Error> {
     let mut script = found.map_or_else(|| Some(ruleset.script()), |present| ruleset.change(present));
@@ -410,7 +411,7 @@ fn in_file(path: &PersistPath, answer: &Answer) -> Error {
 }
 
 /// Whether the file is there, and ours.
-async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owners: &[&Fingerprint]) -> Result<bool, Error> {
+async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owners: &[Fingerprint]) -> Result<bool, Error> {
     match content(shell, path).await? {
         None => Ok(false),
         Some(text) if owners.iter().any(|owner| text.lines().next() == Some(&file_mark(owner))) => Ok(true),
@@ -434,7 +435,7 @@ async fn store(shell: &mut Shell, path: &PersistPath, text: &str) -> Result<(), 
 }
 
 async fn unlink(shell: &mut Shell, path: &PersistPath, owner: &Fingerprint) -> Result<Removed, Error> {
-    match ours_or_absent(shell, path, &[owner]).await {
+    match ours_or_absent(shell, path, std::slice::from_ref(owner)).await {
         Ok(true) => {}
         Ok(false) => return Ok(Removed::Absent),
         Err(Error::ForeignFile { .. }) => return Ok(Removed::Foreign),

@@ -17,7 +17,7 @@ mod value;
 
 pub use drift::Drift;
 pub use error::Error;
-pub use host::{Applied, Host, Limit, Removed, Standing};
+pub use host::{Applied, Before, Host, Limit, Removed, Standing};
 pub use input::{EndpointField, EndpointInput, Given, Input, Parsed, Place, PolicyField, PolicyInput, Problem};
 pub use isolation::Isolation;
 pub use listing::Present;

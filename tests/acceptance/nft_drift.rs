@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     ("every_change_by_hand_is_shown_by_name_and_repaired", drift),
     ("what_the_state_forgot_is_continued", forgotten),
     ("an_apply_that_is_killed_converges", killed),
+    ("a_file_that_cannot_be_written_is_told_and_the_next_apply_works", unwritten),
     ("two_isolations_of_one_host_are_refused", two),
 ];
 
@@ -161,6 +162,29 @@ fn killed(here: &Workspace) {
         assert!(table(&run).contains(&port.to_string()), "{}", table(&run));
     }
     run.destroy();
+}
+
+fn unwritten(here: &Workspace) {
+    let run = here.elsewhere("unwritten", &[]);
+    let policies = "    web = { from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\" }";
+    let at = |path: &std::path::Path| isolation(&["a", "b"], policies, &format!("  persist_path = {path:?}"));
+    let (missing, file) = (run.dir().join("missing/rules.nft"), run.dir().join("rules.nft"));
+    run.configure(&at(&missing));
+    let refused = run.apply_fails();
+    assert!(
+        refused.contains("Unable to create isolation") && refused.contains("The directory has to exist"),
+        "{refused}"
+    );
+    run.configure(&at(&file));
+    run.apply();
+    run.plan_is_empty();
+    run.configure(&at(&missing));
+    let refused = run.apply_fails();
+    assert!(refused.contains("Unable to update isolation") && file.exists(), "{refused}");
+    run.configure(&at(&file));
+    run.plan_is_empty();
+    run.destroy();
+    assert!(!has_table(&run) && !file.exists());
 }
 
 fn two(here: &Workspace) {

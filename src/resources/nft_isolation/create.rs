@@ -3,7 +3,7 @@
 use super::place::{self, Place};
 use super::{ID, KIND, mark, model, neighbours, told};
 use crate::incus::Wait;
-use crate::nft::{Error, Fingerprint, Isolation, PersistPath, Ruleset, Standing};
+use crate::nft::{Before, Error, Fingerprint, Isolation, PersistPath, Ruleset, Standing};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Stored, Value};
 use crate::resources::refusal;
 use crate::resources::session::Session;
@@ -84,21 +84,22 @@ impl Wanted {
         Ok(Self { ruleset, text, file: file(values)? })
     }
 
-    /// Brings table and file to what is wanted; returns whether the table was `others`'. A file that an earlier isolation of
-    /// the same owner left behind is written over.
-    pub(super) async fn bring(&self, place: &Place, others: Table) -> Result<bool, Error> {
+    /// Brings table and file to what is wanted; returns whether a table was gone on with that is not `Table::Own`. A file
+    /// that an earlier isolation of the same owner left behind is written over.
+    pub(super) async fn bring(&self, place: &Place, table: Table) -> Result<bool, Error> {
         let ours = self.ruleset.fingerprint();
-        let (mut before, mut continued) = (Vec::new(), false);
+        let mut before = Before::default();
         loop {
             let applied = place.host.take_over(&self.ruleset, &before, self.file.as_ref(), &place.limit).await;
-            let Err(error) = applied else { return Ok(continued) };
-            let table = if others == Table::OfSameConfiguration { mark::of_table(&error, ours) } else { None };
-            let Some(found) = mark::of_file(&error, ours).or_else(|| table.clone()) else { return Err(error) };
-            if before.contains(&found) {
+            let Err(error) = applied else { return Ok(before.table.is_some()) };
+            let known = before.clone();
+            if table == Table::OfSameConfiguration {
+                before.table = mark::of_table(&error, ours).or(before.table);
+            }
+            before.file = mark::of_file(&error, ours).or(before.file);
+            if before == known {
                 return Err(error);
             }
-            continued |= table.is_some();
-            before.push(found);
         }
     }
 

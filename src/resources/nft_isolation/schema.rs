@@ -28,8 +28,8 @@ pub(super) fn schema() -> Schema {
             endpoints(),
             policies(),
             Attribute::string("persist_path").optional().check(persist_path).describe(
-                "A file on the host where nft runs, into which the rules are written (atomically, mode 0600), to be loaded at boot. Unset: \
-                 after a reboot the domains can talk until the next apply.",
+                "A file on the host where nft runs, into which the rules are written (atomically, mode 0600), to be loaded at boot as the guide \
+                 \"Isolation at boot\" shows. Unset: after a reboot the domains can talk until the next apply.",
             ),
             Attribute::map("rules", Type::String).computed().describe(
                 "What the firewall says, one line for each `domain/<name>` and each `policy/<name>`; known when planning. After a change \
