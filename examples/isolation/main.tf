@@ -45,6 +45,8 @@ resource "anklume_domain" "all" {
   description = each.value.description
   trust_level = each.value.trust_level
   subnet_id   = each.value.subnet_id
+
+  nic_filtering = true # nobody takes the address of an endpoint
 }
 
 resource "anklume_nft_isolation" "host" {

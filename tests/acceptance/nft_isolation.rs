@@ -86,6 +86,11 @@ fn shell(run: &Workspace, name: &str, line: &str) -> String {
     run.incus().run(&["exec", &format!("box-{name}"), "--project", name, "--", "sh", "-c", line])
 }
 
+/// What starts a line of shell that goes on when the one that started it has ended.
+fn background(line: &str) -> String {
+    format!("setsid sh -c '{line}' </dev/null >/dev/null 2>&1 &")
+}
+
 /// A web server on the ports 80 and 81 of each container.
 fn serve(run: &Workspace, names: &[&str]) {
     for name in names {
@@ -230,13 +235,10 @@ fn withdrawn(here: &Workspace) {
     configure("\"7000\", \"7001\"");
     run.apply();
     for port in [7000, 7001] {
-        shell(
-            &run,
-            "b",
-            &format!("(sleep 600 | nc -l -p {port} >/tmp/{port} 2>/dev/null) </dev/null >/dev/null 2>&1 & sleep 0.2"),
-        );
-        let send = format!("(while usleep 20000; do echo line; done) | nc {} {port}", address(1));
-        shell(&run, "a", &format!("({send}) </dev/null >/dev/null 2>&1 &"));
+        let listen = background(&format!("sleep 600 | nc -l -p {port} >/tmp/{port}"));
+        shell(&run, "b", &format!("{listen} until netstat -tln | grep -q :{port}; do usleep 20000; done"));
+        let send = background(&format!("(while usleep 20000; do echo line; done) | nc {} {port}", address(1)));
+        shell(&run, "a", &send);
     }
     let size = |port: u16| shell(&run, "b", &format!("wc -c </tmp/{port}")).trim().parse::<u64>().unwrap();
     let grows = |port: u16| {
@@ -323,7 +325,13 @@ fn applies(here: &Workspace) {
                    add rule inet witness after iifname net-a oifname net-b counter name passed";
     output(&run, "nft", &[witness]);
     let to = address(1);
-    shell(&run, "a", &format!("for i in 1 2; do ping -q -i 0.005 {to} >/dev/null 2>&1 & done"));
+    let ping = background(&format!("ping -q -i 0.005 {to}"));
+    shell(&run, "a", &format!("{ping} {ping}"));
+    let started = Instant::now();
+    while witnessed(&run).0 == 0 {
+        assert!(started.elapsed() < Duration::from_secs(10), "nothing is sent");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     for round in 1..=count {
         configure(round);
         isolating.apply();

@@ -5,9 +5,10 @@ variable "image" {
 }
 
 resource "anklume_domain" "pro" {
-  name        = "pro"
-  trust_level = "trusted"
-  subnet_id   = 4
+  name          = "pro"
+  trust_level   = "trusted"
+  subnet_id     = 4
+  nic_filtering = true # nobody takes the address of an endpoint
 }
 
 resource "anklume_domain" "perso" {

@@ -41,9 +41,7 @@ fn is_same(found: &Fingerprint, ours: &Fingerprint, digits: usize) -> bool {
 /// The mark of a file that an earlier isolation of the same owner left behind, where `error` says that it is in the way.
 pub(super) fn of_file(error: &Error, ours: &Fingerprint) -> Option<Fingerprint> {
     match error {
-        Error::ForeignFile { comment, .. } => {
-            of_comment(comment.as_deref()?).filter(|found| is_same_owner(found, ours))
-        }
+        Error::ForeignFile { comment, .. } => of_owner(comment.as_deref()?, ours),
         _ => None,
     }
 }
@@ -72,6 +70,16 @@ pub(super) fn keep(session: &Session, mark: &Fingerprint) -> Private {
 /// The mark that was kept.
 pub(super) fn kept(private: &Private) -> Result<Fingerprint, Diagnostic> {
     parse(private.get(KEPT).unwrap_or_default())
+}
+
+/// Whether one was kept: a tainted object is destroyed without what was kept beside it.
+pub(super) fn is_kept(private: &Private) -> bool {
+    private.get(KEPT).is_some()
+}
+
+/// The mark in the comment of a table, if it has the owner of `ours`.
+pub(super) fn of_owner(comment: &str, ours: &Fingerprint) -> Option<Fingerprint> {
+    of_comment(comment).filter(|found| is_same_owner(found, ours))
 }
 
 fn parse(text: &str) -> Result<Fingerprint, Diagnostic> {
