@@ -288,6 +288,19 @@ fn before_any_bridge(here: &Workspace) {
     assert!(run.attributes(HOST)["rules"]["policy/it"].as_str().unwrap().contains("10.120."));
     run.destroy();
     assert!(!has_table(&run));
+
+    // A level of nesting has bridges of its own, and the isolation of one is not another's.
+    let level = |digits: &str| run.configure_provider(&format!("  nesting_prefix = \"{digits}\"\n"), &alone);
+    level("001");
+    run.apply();
+    run.plan_is_empty();
+    let there = table(&run);
+    assert!(there.contains("\"001-net-a\"") && there.contains("\"001-net-*\"") && !there.contains("\"net-"), "{there}");
+    level("002");
+    assert!(run.plan_fails().contains("Another nesting prefix"));
+    level("001");
+    run.destroy();
+    assert!(!has_table(&run));
 }
 
 /// Packets of a forbidden pair that were sent, and that came through: counted in a table beside ours.
