@@ -12,6 +12,12 @@ variable "image" {
   default     = "busybox"
 }
 
+variable "isolation" {
+  description = "Whether the rules between the domains are loaded; false where nft does not run on the host of Incus."
+  type        = bool
+  default     = true
+}
+
 variable "vm_image" {
   description = "Image of a virtual machine beside them; unset = none."
   type        = string
@@ -48,6 +54,20 @@ resource "anklume_domain" "perso" {
   trust_level = "untrusted"
 }
 
+resource "anklume_nft_isolation" "host" {
+  count = var.isolation ? 1 : 0
+
+  domains = { for d in [anklume_domain.pro, anklume_domain.perso] : d.name => d.bridge }
+
+  endpoints = {
+    pro-web = { domain = anklume_domain.pro.name, address = cidrhost("${anklume_domain.pro.gateway}/24", 10) }
+  }
+
+  policies = {
+    intranet = { from = "perso", to = "pro-web", ports = ["80"], protocol = "tcp" }
+  }
+}
+
 resource "anklume_profile" "small" {
   name   = "small"
   domain = anklume_domain.pro.name
@@ -71,6 +91,8 @@ resource "anklume_instance" "pro" {
   profiles          = ["default", anklume_profile.small.name]
   ipv4_address      = each.value
   delete_protection = false
+
+  depends_on = [anklume_nft_isolation.host] # no packet before the rules
 }
 
 resource "anklume_instance" "perso" {
@@ -84,6 +106,8 @@ resource "anklume_instance" "perso" {
   image             = var.image
   ipv4_address      = each.value
   delete_protection = false
+
+  depends_on = [anklume_nft_isolation.host] # no packet before the rules
 }
 
 resource "anklume_instance" "sandbox" {

@@ -8,6 +8,7 @@ mod instance;
 mod keys;
 mod marks;
 mod name;
+mod nft_isolation;
 mod pool;
 mod profile;
 mod provider;

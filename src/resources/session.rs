@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::domain::Addressing;
+use super::provider::Nft;
 use super::refusal;
 use super::volume::Notes;
 use crate::incus::{Client, Wait, remote};
@@ -83,6 +84,8 @@ pub struct Options {
     pub images: BTreeMap<String, ImageServer>,
     /// Whether there may be more of them, known only after an apply.
     pub images_unknown: bool,
+    /// Where nft runs.
+    pub nft: Nft,
 }
 
 /// One configured provider. Connects at the first call that needs it.
@@ -144,6 +147,12 @@ impl Session {
         Ok(self.client().await?.reading(wait))
     }
 
+    /// `address` of the provider block.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.options.remote.address.as_deref()
+    }
+
     /// Whose fingerprints these are.
     #[must_use]
     pub fn owner(&self) -> &str {
@@ -184,6 +193,12 @@ impl Session {
     #[must_use]
     pub fn default_image(&self) -> &Preset<String> {
         &self.options.default_image
+    }
+
+    /// Where nft runs.
+    #[must_use]
+    pub fn nft(&self) -> &Nft {
+        &self.options.nft
     }
 
     /// The provider's default for `delete_protection`; unset = each resource's own.
@@ -234,18 +249,23 @@ impl Session {
         if self.options.images_unknown { None } else { self.image_source(reference).err() }
     }
 
-    /// Refuses the second plan of one kind and id since ConfigureProvider. Destroys do not count, nor does the second
-    /// plan of a replacement, which has a null prior and private state.
+    /// Refuses the second plan of one kind and id since ConfigureProvider.
     pub fn plan_once(&self, kind: &str, id: &str, plan: &mut Plan<'_>) {
+        if self.is_planned_twice(kind, id, plan) {
+            plan.diagnostics.error(Path::from("name"), "Name used twice", twice(kind, id));
+        }
+    }
+
+    /// Whether this is the second plan of one kind and id since ConfigureProvider. Destroys do not count, nor does the
+    /// second plan of a replacement, which has a null prior and private state.
+    pub fn is_planned_twice(&self, kind: &str, id: &str, plan: &Plan<'_>) -> bool {
         if matches!(plan.action, Action::Destroy) || plan.is_replacement() {
-            return;
+            return false;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = known.planned.entry((kind.to_owned(), id.to_owned())).or_insert(0);
         *seen += 1;
-        if *seen > 1 {
-            plan.diagnostics.error(Path::from("name"), "Name used twice", twice(kind, id));
-        }
+        *seen > 1
     }
 
     /// Refuses the second create of one kind and id by this process.

@@ -106,6 +106,16 @@ impl Workspace {
         Self::new(Arc::new(lab), Arc::clone(&self.client))
     }
 
+    /// Another configuration with a state of its own, on the same Incus.
+    pub(crate) fn beside(&self) -> Self {
+        Self::new(Arc::clone(&self.lab), Arc::clone(&self.client))
+    }
+
+    /// `program`, to be run where this run's Incus is the local one.
+    pub(crate) fn inside(&self, program: &str) -> Command {
+        self.lab.command(program)
+    }
+
     /// Where the configuration and the state are.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -212,6 +222,26 @@ impl Workspace {
     /// Applies, and kills the client alone once `ready`: the provider hears nothing of it.
     pub(crate) fn killed_apply(&self, ready: impl Fn() -> bool) {
         self.apply_until(ready, |client| kill_process(client, Signal::KILL).unwrap());
+    }
+
+    /// Applies, and kills the client and the provider after `time`, unless they have ended.
+    pub(crate) fn apply_and_kill_within(&self, time: Duration) {
+        let mut child = self
+            .command(APPLY)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while started.elapsed() < time && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if child.try_wait().unwrap().is_none() {
+            kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
+        }
+        child.wait().unwrap();
     }
 
     fn apply_until(&self, ready: impl Fn() -> bool, end: impl Fn(Pid)) -> (Duration, String) {

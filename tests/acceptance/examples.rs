@@ -12,6 +12,10 @@ pub(crate) const CASES: &[Case] = &[
     ("the_example_of_a_profile_is_applied_and_imported", |run| example(run, "anklume_profile")),
     ("the_example_of_an_instance_is_applied_and_imported", |run| example(run, "anklume_instance")),
     ("the_example_of_a_volume_is_applied_and_imported", |run| example(run, "anklume_volume")),
+    ("the_example_of_an_nft_isolation_is_applied", |run| {
+        example(&run.elsewhere("example", &[]), "anklume_nft_isolation")
+    }),
+    ("the_isolation_of_five_domains_is_reviewed_and_applied", isolation),
     ("every_resource_has_an_example_here", every),
     ("the_example_of_the_provider_block_is_valid", provider),
 ];
@@ -34,7 +38,8 @@ fn example(run: &Workspace, kind: &str) {
     run.configure(&read(&format!("resources/{kind}/resource.tf")));
     run.apply();
     run.plan_is_empty();
-    for line in read(&format!("resources/{kind}/import.sh")).lines().filter(|line| line.starts_with("tofu import ")) {
+    let import = examples().join(format!("resources/{kind}/import.sh"));
+    for line in fs::read_to_string(import).unwrap_or_default().lines().filter(|line| line.starts_with("tofu import ")) {
         let words: Vec<_> = line.split_whitespace().collect();
         let [_, _, address, id] = words[..] else { panic!("{line}") };
         assert!(address.starts_with(kind), "{line}");
@@ -42,6 +47,64 @@ fn example(run: &Workspace, kind: &str) {
     }
     run.destroy();
     assert!(run.incus().project("pro").is_none());
+}
+
+/// `examples/isolation`: what its review says of each plan, and what it does.
+fn isolation(here: &Workspace) {
+    let run = here.elsewhere("five", &[]);
+    run.set("TF_VAR_image", "busybox");
+    let configure = |from: &str, to: &str| {
+        let text = read("isolation/main.tf");
+        assert!(text.contains(from));
+        fs::write(run.dir().join("main.tf"), text.replace(from, to)).unwrap();
+    };
+    let review = |reviewed: &str| {
+        run.succeed(&["plan", "-input=false", "-no-color", "-out=tfplan"]);
+        let plan = run.succeed(&["show", "-json", "tfplan"]).text;
+        fs::write(run.dir().join("plan.json"), plan).unwrap();
+        let output = std::process::Command::new(examples().join("isolation/review.sh"))
+            .stdin(fs::File::open(run.dir().join("plan.json")).unwrap())
+            .env("REVIEWED", reviewed)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() != text.contains("REFUSED ") || reviewed == "1", "{text}");
+        text
+    };
+    configure("", "");
+    let text = review("");
+    assert!(text.contains("+ domain/disposable: ") && text.contains("+ policy/perso to web: "), "{text}");
+    assert!(!text.contains("REFUSED"), "{text}");
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(review(""), "");
+    let mail = |port: u16| {
+        let incus = run.incus();
+        let on = |name: &str, domain: &str, line: &str| {
+            incus.succeeds(&["exec", name, "--project", domain, "--", "sh", "-c", line])
+        };
+        assert!(on("untrusted-mail", "untrusted", &format!("httpd -p {port} -h /etc")));
+        let fetch = format!("printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 2 10.140.1.10 {port} | grep -q root");
+        on("perso-desktop", "perso", &fetch)
+    };
+    assert!(mail(143) && !mail(144));
+
+    let policies = "  policies = {\n";
+    configure("\"143\", ", "");
+    assert_eq!(review("").lines().count(), 1);
+    configure(policies, &format!("{policies}    opens = {{ from = \"disposable\", to = \"pro-web\" }}\n"));
+    let text = review("");
+    for said in ["+ policy/opens: ", "it begins in disposable", "everything may pass"] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    assert!(review("1").contains("REFUSED policy/opens"));
+    configure(
+        "for name, _ in local.domains : name => null",
+        "for name, _ in local.domains : name => null if name != \"disposable\"",
+    );
+    assert!(review("").contains("REFUSED domain/disposable: the domain leaves"));
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
 }
 
 fn every(run: &Workspace) {

@@ -16,6 +16,9 @@ mod instance;
 mod interruption;
 mod lab;
 mod many;
+mod nft_drift;
+mod nft_host;
+mod nft_isolation;
 mod offline;
 mod profile;
 mod protection;
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         ("volumes", volumes::CASES),
         ("url", url::CASES),
         ("many", many::CASES),
+        ("nft_isolation", nft_isolation::CASES),
+        ("nft_drift", nft_drift::CASES),
+        ("nft_host", nft_host::CASES),
         ("by_hand", by_hand::CASES),
         ("interruption", interruption::CASES),
         ("protection", protection::CASES),

@@ -20,7 +20,8 @@ To run the demo on an Incus of your choice, point the provider at it and apply i
     export INCUS_REMOTE=<a remote of \`incus remote list\`>    # or INCUS_ADDR=https://host:8443, or INCUS_SOCKET=/path
     cd examples/demo && tofu init && tofu apply -var image=images:alpine/3.22
 
-It makes the projects pro and perso with the bridges net-pro and net-perso, and takes them away with \`tofu destroy\`.
+It makes the projects pro and perso with the bridges net-pro and net-perso and, on this machine, the nftables table
+\`inet anklume\`, and takes them away with \`tofu destroy\`.
 EOF
     exit 1
 fi
@@ -47,7 +48,7 @@ if [[ $with_vm == 1 ]]; then incus=vm.sh; else incus=incus.sh; fi
 trap end EXIT
 "$lab/$incus" up "$dir" >/dev/null
 if [[ $with_vm == 1 ]]; then
-    export TF_VAR_vm_image=debvm TF_VAR_csm=true TF_VAR_agent_timeout=10m
+    export TF_VAR_vm_image=debvm TF_VAR_csm=true TF_VAR_agent_timeout=10m TF_VAR_isolation=false
     inside() { ip netns exec "$("$lab/vm.sh" namespace "$dir")" env INCUS_CONF="$dir/conf" "$@"; }
 else
     inside() { "$lab/incus.sh" exec "$dir" "$@"; }
@@ -71,6 +72,22 @@ step "apply";                   inside "$client" apply "${plain[@]}" -input=fals
 step "what Incus says";         inside incus list --all-projects -c ens4t
 if [[ $with_vm == 1 ]]; then
     step "a command inside the virtual machine"; inside incus exec pro-sandbox --project pro -- uname -a
+else
+    step "who can talk to whom"
+    inside incus exec pro-web --project pro -- sh -c 'echo "hello from pro-web" >/srv/index.html; busybox httpd -p 80 -h /srv; busybox httpd -p 81 -h /srv'
+    inside incus exec perso-mail --project perso -- sh -c 'echo mail >/srv/index.html; busybox httpd -p 80 -h /srv'
+    # reaches CONTAINER ADDRESS PORT : the page that the container gets there; fails where it gets none
+    reaches() {
+        inside incus exec "$1" --project "${1%%-*}" -- sh -c "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 $2 $3" 2>/dev/null |
+            tr -d '\r' | sed '1,/^$/d' | grep .
+    }
+    web=$(inside "$client" output -json addresses | jq -r '."pro-web"') mail=$(inside "$client" output -json addresses | jq -r '."perso-mail"')
+    echo "perso-mail to pro-web, port 80: $(reaches perso-mail "$web" 80)"
+    for try in "perso-mail pro-web $web 81" "pro-web perso-mail $mail 80"; do
+        read -r from to address port <<<"$try"
+        if reaches "$from" "$address" "$port"; then echo "$from reaches $to, port $port: nothing keeps them apart"; exit 1; fi
+        echo "$from to $to, port $port: dropped, as no policy says otherwise"
+    done
 fi
 step "a second plan is empty";  inside "$client" plan "${plain[@]}" -input=false -detailed-exitcode
 step "a change in place";       inside "$client" apply "${plain[@]}" -input=false -auto-approve -var note=second
@@ -95,6 +112,7 @@ step "what is left"
 left=$(inside incus query '/1.0/instances?all-projects=true' | jq -r '.[]'
     inside incus query /1.0/projects | jq -r '.[] | select(. != "/1.0/projects/default")'
     inside incus query '/1.0/networks?recursion=1' | jq -r '.[] | select(.managed) | .name'
-    inside incus query '/1.0/profiles?all-projects=true' | jq -r '.[] | select(. != "/1.0/profiles/default")')
+    inside incus query '/1.0/profiles?all-projects=true' | jq -r '.[] | select(. != "/1.0/profiles/default")'
+    inside nft list tables | grep anklume || true)
 [[ -z $left ]] || { echo "$left"; exit 1; }
-echo "nothing: no project, network, profile or instance"
+echo "nothing: no project, network, profile or instance, no table of nftables"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The registry's documentation, by tfplugindocs from the provider's schema and examples/.
+# The registry's documentation, by tfplugindocs from the provider's schema, examples/ and the guides in templates/.
 #   docs.sh write | check      check: fails with the difference where docs/ is not what `write` would make
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/tools.sh"
 
 declare -A package_of=([nft]=nftables [ip]=iproute2 [dnsmasq]=dnsmasq-base [busybox]=busybox-static [setfattr]=attr [lxcfs]=lxcfs [btrfs]=btrfs-progs
-    [unsquashfs]=squashfs-tools [iptables]=iptables [incus]=incus [jq]=jq [make]=make)
+    [unsquashfs]=squashfs-tools [iptables]=iptables [incus]=incus [jq]=jq [make]=make [ssh]=openssh-client [sshd]=openssh-server)
 vm=()
 if [[ ${1:-} == --vm ]]; then
     shift
@@ -54,3 +54,5 @@ fi
 say "installing ${missing[*]}"
 if [[ ${#target[@]} -gt 0 ]]; then apt-get install -qy --no-install-recommends "${target[@]}" incus >&2; fi
 apt-get install -qy --no-install-recommends "${missing[@]}" >&2
+# Nor at the next boot: a machine that had no sshd is not to be reached by one.
+if [[ " ${missing[*]} " == *" openssh-server "* ]] && type -P systemctl >/dev/null; then systemctl -q disable ssh.service ssh.socket >&2 || true; fi

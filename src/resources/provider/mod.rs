@@ -1,5 +1,7 @@
 //! The provider block and the resources behind it.
 
+mod nft;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,9 +10,11 @@ use serde::Deserialize;
 
 use super::domain::{Addressing, Trust};
 use super::session::{ImageServer, Options, Preset, Session};
-use super::{domain, instance, profile, refusal, volume};
+use super::{domain, instance, nft_isolation, profile, refusal, volume};
 use crate::incus::remote;
 use crate::plugin::{self, Attribute, Diagnostic, Diagnostics, Problem, Provider, Resource, Schema, Value};
+
+pub use nft::Nft;
 
 /// The provider `anklume`.
 pub struct Anklume;
@@ -53,6 +57,7 @@ impl Provider for Anklume {
         if let Err(problem) = addressing(config.get("addressing")) {
             problems.error(plugin::Path::from("addressing"), problem.summary, problem.detail);
         }
+        nft::validate(config.get("nft"), problems);
     }
 
     fn configure(&self, config: Value, _client_version: &str) -> Result<Session, Diagnostics> {
@@ -84,6 +89,7 @@ impl Provider for Anklume {
             Box::new(instance::Instance),
             Box::new(profile::Profile),
             Box::new(volume::Volume),
+            Box::new(nft_isolation::NftIsolation),
         ]
     }
 }
@@ -174,6 +180,7 @@ impl Block {
             prefix: nesting_prefix.map(|digits| format!("{digits}-")).unwrap_or_default(),
             default_image: Preset::of(config.get("default_image"), default_image),
             delete_protection: Preset::of(config.get("delete_protection"), delete_protection),
+            nft: Nft::of(config.get("nft")),
             images_unknown: config.get("images").has_unknown(),
             images: images
                 .unwrap_or_default()
@@ -297,6 +304,7 @@ fn attributes() -> Vec<Attribute> {
         )
         .optional()
         .describe("Image servers by the name that stands before the colon of `image`. `images` is the public server unless given here."),
+        nft::attribute(),
     ]
 }
 

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# What a plan does to the isolation, a line each; fails where a human has to look. Needs jq.
+#
+#   tofu plan -out=plan.bin && tofu show -json plan.bin | ./review.sh
+#
+# Fails when an isolation is destroyed or replaced, a domain leaves it, a rule is not known yet, or a policy is new or
+# changed that everything may pass, that begins in one of $NEVER_FROM, or that ends in one of $NEVER_TO (names of domains,
+# separated by spaces). REVIEWED=1: says the same, and does not fail.
+set -euo pipefail
+
+report=$(jq -r --arg from "${NEVER_FROM-untrusted disposable}" --arg to "${NEVER_TO-admin}" '
+    def words: split(" ") | map(select(. != ""));
+    def texts: with_entries(.value = (.value // "(known after apply)"));
+    # A policy as it counts here; what it is called for is free text.
+    def meant: if . == null then null else del(.description) end;
+
+    .resource_changes[]? | select(.type == "anklume_nft_isolation") | .address as $address | .change as $change
+    | ($change.before // {}) as $before | ($change.after // {}) as $after | ($change.after_unknown // {}) as $unknown
+    | ($before.rules // {}) as $old
+    | (($after.rules // {}) + (if ($unknown.rules | type) == "object" then $unknown.rules | map_values(null) else {} end) | texts) as $new
+    | ($after.endpoints // {}) as $endpoints
+    | def domain: . as $name | $endpoints[$name].domain // $name;
+    [
+        (($old + $new) | keys[] | select($old[.] != $new[.])
+            | if $old[.] == null then "+ \(.): \($new[.])" elif $new[.] == null then "- \(.): \($old[.])" else "~ \(.): \($old[.]) => \($new[.])" end),
+
+        (if $change.actions | index("delete") // index("forget") then "REFUSED \($address): the isolation goes, if only for a moment" else empty end),
+        (if $unknown.rules == true then "REFUSED \($address): no rule is known yet" else empty end),
+        (select($change.actions | index("delete") // index("forget") | not) | $old | keys[] | select(startswith("domain/")) as $rule | select($new[$rule] == null)
+            | "REFUSED \(.): the domain leaves the isolation"),
+        ($new | to_entries[] | select(.value == "(known after apply)") | "REFUSED \(.key): what it says is known after apply only"),
+        ($after.policies // {} | to_entries[] | select((.value | meant) != ($before.policies[.key]? | meant)) | .key as $name | .value
+            | ([[.from, .to]] + (if .bidirectional then [[.to, .from]] else [] end)) as $ways
+            | ($ways[] | (.[0] | domain) as $begins | (.[1] | domain) as $ends_in
+                | (if $from | words | index($begins) then "REFUSED policy/\($name): it begins in \($begins)" else empty end),
+                  (if $to | words | index($ends_in) then "REFUSED policy/\($name): it ends in \($ends_in)" else empty end)),
+              (if .protocol == null then "REFUSED policy/\($name): everything may pass" else empty end))
+    ] | .[]')
+
+[[ -z $report ]] || printf '%s\n' "$report"
+grep -q '^REFUSED ' <<<"$report" || exit 0
+[[ ${REVIEWED:-} == 1 ]] && { echo "reviewed: REVIEWED=1"; exit 0; }
+echo "a human has to look; then run it again with REVIEWED=1" >&2
+exit 1

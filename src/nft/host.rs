@@ -1,0 +1,446 @@
+//! The host whose packets are filtered: apply, read back, remove.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::drift::Drift;
+use super::error::{self, Error, OLDEST};
+use super::listing::{Owner, Present};
+use super::place::{PersistPath, Sudo, Via};
+use super::ruleset::{Ruleset, comment};
+use super::shell::{Answer, Shell};
+use super::value::Fingerprint;
+
+/// Pause between two tries to get the lock.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a transaction that was sent may still take when a stop comes.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a transaction is made anew, when somebody changed the table between reading and writing.
+const TRIES: usize = 3;
+
+/// How long a call may take, and what ends it before.
+#[derive(Debug, Clone, Default)]
+pub struct Limit {
+    /// Until when; `None` = without end.
+    pub deadline: Option<Instant>,
+    /// Ends it; a transaction that was sent is still waited for, at most 5 s.
+    pub stop: CancellationToken,
+}
+
+impl Limit {
+    async fn passed(&self) {
+        match self.deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn ends<T>(&self, what: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.stop.cancelled() => Err(Error::Stopped { what, may_have_been_applied: false }),
+            () = self.passed() => Err(Error::Deadline { what, may_have_been_applied: false }),
+        }
+    }
+
+    /// As [`Limit::ends`], for what is better finished than left.
+    async fn finishes<T>(&self, what: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let stopped = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = stopped => Err(Error::Stopped { what, may_have_been_applied: true }),
+            () = self.passed() => Err(Error::Deadline { what, may_have_been_applied: true }),
+        }
+    }
+}
+
+/// Marks of an earlier incarnation of the same, that table and file may still bear.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Of the table.
+    pub table: Option<Fingerprint>,
+    /// Of the file.
+    pub file: Option<Fingerprint>,
+}
+
+/// How a table came to be as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// There was none.
+    Created,
+    /// There was ours.
+    Continued,
+}
+
+/// What a removal found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// Ours, and it is gone.
+    Done,
+    /// Nothing.
+    Absent,
+    /// Another's, and it was left alone.
+    Foreign,
+}
+
+/// What stands on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// No table.
+    Absent,
+    /// Another's table.
+    Foreign {
+        /// The comment of its first rule.
+        comment: Option<String>,
+    },
+    /// Our table, and what differs.
+    Ours(Drift),
+}
+
+/// Where nft runs.
+#[derive(Debug, Clone)]
+pub struct Host {
+    via: Via,
+    sudo: Sudo,
+    path: Option<OsString>,
+}
+
+impl Host {
+    /// Connects with each call.
+    #[must_use]
+    pub fn new(via: Via, sudo: Sudo) -> Self {
+        Self { via, sudo, path: None }
+    }
+
+    /// Another `PATH` for what is run on this machine: `sh` and nft, `sudo`, `ssh`.
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<OsString>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// The network interfaces where nft runs.
+    ///
+    /// # Errors
+    ///
+    /// No connection.
+    pub async fn interfaces(&self, limit: &Limit) -> Result<BTreeSet<String>, Error> {
+        limit
+            .ends("listing interfaces", async {
+                let mut shell = self.open().await?;
+                let answer = shell.ask("interfaces", &[]).await?;
+                shell.close().await;
+                if answer.code != 0 {
+                    return Err(Error::Garbled { said: answer.text });
+                }
+                let names = answer.text.lines().filter_map(|line| line.split_once(':'));
+                Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
+            })
+            .await
+    }
+
+    /// Brings the table, and then the file, to `ruleset`: `nft -c`, one transaction, and a look at what stands, all
+    /// under a lock of the host.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Foreign`] and [`Error::ForeignFile`] before anything is touched; [`Error::NotAsWritten`].
+    pub async fn apply(&self, ruleset: &Ruleset, file: Option<&PersistPath>, limit: &Limit) -> Result<Applied, Error> {
+        self.take_over(ruleset, &Before::default(), file, limit).await
+    }
+
+    /// [`Host::apply`], also where table or file still bear the marks `before`: they bear that of `ruleset` afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::apply`].
+    pub async fn take_over(
+        &self,
+        ruleset: &Ruleset,
+        before: &Before,
+        file: Option<&PersistPath>,
+        limit: &Limit,
+    ) -> Result<Applied, Error> {
+        let with_own = |mark: &Option<Fingerprint>| -> Vec<Fingerprint> {
+            [Some(ruleset.fingerprint()), mark.as_ref()].into_iter().flatten().cloned().collect()
+        };
+        let (tables, files) = (with_own(&before.table), with_own(&before.file));
+        let mut shell = limit.ends("connecting", self.open()).await?;
+        limit.ends("asking for the version of nft", version(&mut shell)).await?;
+        lock(&mut shell, limit).await?;
+        let found = limit
+            .ends("reading the rules", async {
+                if let Some(path) = file {
+                    ours_or_absent(&mut shell, path, &files).await?;
+                }
+                owned(&mut shell, &tables).await
+            })
+            .await?;
+        limit.finishes("applying the rules", write(&mut shell, ruleset, &tables, found.as_ref())).await?;
+        if let Some(path) = file {
+            limit.finishes("writing the file", store(&mut shell, path, &file_text(ruleset))).await?;
+        }
+        shell.close().await;
+        Ok(if found.is_some() { Applied::Continued } else { Applied::Created })
+    }
+
+    /// Compares what stands with `ruleset`; changes nothing and takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// No connection, no nft, no permission.
+    pub async fn read(&self, ruleset: &Ruleset, file: Option<&PersistPath>, limit: &Limit) -> Result<Standing, Error> {
+        limit
+            .ends("reading the rules", async {
+                let mut shell = self.open().await?;
+                version(&mut shell).await?;
+                let Some(present) = list(&mut shell).await? else {
+                    shell.close().await;
+                    return Ok(Standing::Absent);
+                };
+                if let Owner::Foreign(comment) = present.owner(ruleset.fingerprint()) {
+                    shell.close().await;
+                    return Ok(Standing::Foreign { comment });
+                }
+                let mut drift = Drift::between(ruleset, &present);
+                if let Some(path) = file {
+                    let difference = match content(&mut shell, path).await? {
+                        None => Some(format!("{path} is missing")),
+                        Some(text) if text.trim_end() != file_text(ruleset).trim_end() => {
+                            Some(format!("{path} holds something else"))
+                        }
+                        Some(_) => None,
+                    };
+                    drift = drift.with_file(difference);
+                }
+                shell.close().await;
+                Ok(Standing::Ours(drift))
+            })
+            .await
+    }
+
+    /// Removes the whole table and the file, each only if it is `owner`'s.
+    ///
+    /// # Errors
+    ///
+    /// No connection, no nft, no permission, a busy lock.
+    pub async fn remove(
+        &self,
+        owner: &Fingerprint,
+        file: Option<&PersistPath>,
+        limit: &Limit,
+    ) -> Result<Removed, Error> {
+        let mut shell = limit.ends("connecting", self.open()).await?;
+        limit.ends("asking for the version of nft", version(&mut shell)).await?;
+        lock(&mut shell, limit).await?;
+        let removed = match limit.ends("reading the rules", owned(&mut shell, std::slice::from_ref(owner))).await {
+            Err(Error::Foreign { .. }) => Removed::Foreign,
+            Err(error) => return Err(error),
+            Ok(None) => Removed::Absent,
+            Ok(Some(_)) => Removed::Done,
+        };
+        // First the file: a boot in between would bring the rules back, and nobody would know.
+        if let Some(path) = file {
+            limit.finishes("removing the file", unlink(&mut shell, path, owner)).await?;
+        }
+        if removed == Removed::Done {
+            let deleted = async {
+                let answer = shell.ask("delete", &[]).await?;
+                if answer.code == 0 || error::says_absent(&answer.text) { Ok(()) } else { Err(refused(&answer)) }
+            };
+            limit.finishes("removing the table", deleted).await?;
+        }
+        shell.close().await;
+        Ok(removed)
+    }
+
+    /// Removes a file that is `owner`'s: where the table has another one from now on, or none.
+    ///
+    /// # Errors
+    ///
+    /// No connection, a busy lock, [`Error::File`].
+    pub async fn remove_file(&self, owner: &Fingerprint, file: &PersistPath, limit: &Limit) -> Result<Removed, Error> {
+        let mut shell = limit.ends("connecting", self.open()).await?;
+        lock(&mut shell, limit).await?;
+        let removed = limit.finishes("removing the file", unlink(&mut shell, file, owner)).await?;
+        shell.close().await;
+        Ok(removed)
+    }
+
+    async fn open(&self) -> Result<Shell, Error> {
+        Shell::open(&self.via, self.sudo, self.path.as_deref()).await
+    }
+}
+
+fn refused(answer: &Answer) -> Error {
+    error::of_nft(answer.code, &answer.text)
+}
+
+async fn version(shell: &mut Shell) -> Result<(), Error> {
+    let answer = shell.ask("version", &[]).await?;
+    if answer.code != 0 {
+        return Err(refused(&answer));
+    }
+    let word = answer.text.split_whitespace().find_map(|word| word.strip_prefix('v')).unwrap_or_default();
+    let mut numbers = word.split('.').map(|number| number.parse::<u32>());
+    let mut next = || numbers.next().unwrap_or(Ok(0));
+    match (next(), next(), next()) {
+        (Ok(major), Ok(minor), Ok(patch)) if !word.is_empty() => {
+            if (major, minor, patch) < OLDEST {
+                return Err(Error::TooOld { version: word.to_owned() });
+            }
+            Ok(())
+        }
+        _ => Err(Error::Garbled { said: answer.text.trim().to_owned() }),
+    }
+}
+
+/// Takes the lock, or says that it is busy when the deadline comes.
+async fn lock(shell: &mut Shell, limit: &Limit) -> Result<(), Error> {
+    let locked = async {
+        loop {
+            let answer = shell.ask("lock", &[]).await?;
+            match answer.code {
+                0 => return Ok(()),
+                1 => tokio::time::sleep(PAUSE).await,
+                127 => return Err(Error::NoProgram { program: "flock" }),
+                _ => return Err(Error::NoPermission { said: answer.text.trim().to_owned() }),
+            }
+        }
+    };
+    let locked = limit.ends("waiting for the lock", locked).await;
+    locked.map_err(|error| if error.is_deadline() { Error::Busy } else { error })
+}
+
+async fn list(shell: &mut Shell) -> Result<Option<Present>, Error> {
+    let listed = shell.ask("list", &[]).await?;
+    if listed.code != 0 {
+        return if error::says_absent(&listed.text) { Ok(None) } else { Err(refused(&listed)) };
+    }
+    let present = Present::parse(&listed.text)
+        .ok_or_else(|| Error::Garbled { said: listed.text.trim().chars().take(200).collect() })?;
+    let terse = shell.ask("terse", &[]).await?;
+    match terse.code {
+        0 => Ok(Some(present.with_flags_of(&terse.text))),
+        _ if error::says_absent(&terse.text) => Ok(None),
+        _ => Err(refused(&terse)),
+    }
+}
+
+/// The table of one of `owners`, if there is one at all.
+async fn owned(shell: &mut Shell, owners: &[Fingerprint]) -> Result<Option<Present>, Error> {
+    let Some(present) = list(shell).await? else { return Ok(None) };
+    let mut foreign = None;
+    for owner in owners {
+        match present.owner(owner) {
+            Owner::Ours => return Ok(Some(present)),
+            Owner::Foreign(comment) => foreign = comment,
+        }
+    }
+    Err(Error::Foreign { comment: foreign })
+}
+
+/// One transaction that leads from what is there to `ruleset`.
+async fn write(
+    shell: &mut Shell,
+    ruleset: &Ruleset,
+    owners: &[Fingerprint],
+    found: Option<&Present>,
+) -> Result<(), Error> {
+    let mut script = found.map_or_else(|| Some(ruleset.script()), |present| ruleset.change(present));
+    for tries in 1..=TRIES {
+        let refusal = match &script {
+            None => None,
+            Some(script) => {
+                let answer = shell.ask("load", &[script, "."]).await?;
+                (answer.code != 0).then(|| refused(&answer))
+            }
+        };
+        // Who changes the table by hand knows no lock: look whose it is now, and what is left to do.
+        let present = owned(shell, owners).await?;
+        let Some(present) = present else {
+            match refusal {
+                Some(refusal) if tries == TRIES || found.is_none() => return Err(refusal),
+                _ => script = Some(ruleset.script()),
+            }
+            continue;
+        };
+        script = ruleset.change(&present);
+        if script.is_none() {
+            return Ok(());
+        }
+        if tries == TRIES {
+            let lines = Drift::between(ruleset, &present).lines().to_vec();
+            return Err(refusal.unwrap_or(Error::NotAsWritten { lines }));
+        }
+    }
+    Err(Error::NotAsWritten { lines: vec!["the table is gone".to_owned()] })
+}
+
+/// What the file holds: whose it is, then the script.
+fn file_text(ruleset: &Ruleset) -> String {
+    format!("{}\n{}", file_mark(ruleset.fingerprint()), ruleset.script())
+}
+
+fn file_mark(owner: &Fingerprint) -> String {
+    format!("# {}", comment(owner))
+}
+
+/// The content of the file, if there is one.
+async fn content(shell: &mut Shell, path: &PersistPath) -> Result<Option<String>, Error> {
+    let answer = shell.ask("file", &[path.as_str()]).await?;
+    match answer.code {
+        0 => Ok(Some(answer.text)),
+        44 => Ok(None),
+        _ => Err(in_file(path, &answer)),
+    }
+}
+
+fn in_file(path: &PersistPath, answer: &Answer) -> Error {
+    Error::File { path: path.to_string(), said: answer.text.trim().to_owned() }
+}
+
+/// Whether the file is there, and ours.
+async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owners: &[Fingerprint]) -> Result<bool, Error> {
+    match content(shell, path).await? {
+        None => Ok(false),
+        Some(text) if owners.iter().any(|owner| text.lines().next() == Some(&file_mark(owner))) => Ok(true),
+        Some(text) => {
+            let mark = text
+                .lines()
+                .next()
+                .and_then(|line| line.strip_prefix("# "))
+                .filter(|mark| mark.starts_with("anklume "));
+            Err(Error::ForeignFile { path: path.to_string(), comment: mark.map(str::to_owned) })
+        }
+    }
+}
+
+async fn store(shell: &mut Shell, path: &PersistPath, text: &str) -> Result<(), Error> {
+    if content(shell, path).await?.is_some_and(|there| there.trim_end() == text.trim_end()) {
+        return Ok(());
+    }
+    let answer = shell.ask("store", &[path.as_str(), text, "."]).await?;
+    if answer.code == 0 { Ok(()) } else { Err(in_file(path, &answer)) }
+}
+
+async fn unlink(shell: &mut Shell, path: &PersistPath, owner: &Fingerprint) -> Result<Removed, Error> {
+    match ours_or_absent(shell, path, std::slice::from_ref(owner)).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(Removed::Absent),
+        Err(Error::ForeignFile { .. }) => return Ok(Removed::Foreign),
+        Err(error) => return Err(error),
+    }
+    let answer = shell.ask("unlink", &[path.as_str()]).await?;
+    if answer.code == 0 { Ok(Removed::Done) } else { Err(in_file(path, &answer)) }
+}

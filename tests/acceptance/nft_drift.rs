@@ -1,0 +1,221 @@
+//! `anklume_nft_isolation` beside others: changes by hand, an apply that dies, another isolation.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Case;
+use crate::cli::Workspace;
+use crate::nft_isolation::{HOST, has_table, isolation, output, table, unmarked};
+
+pub(crate) const CASES: &[Case] = &[
+    ("every_change_by_hand_is_shown_by_name_and_repaired", drift),
+    ("what_the_state_forgot_is_continued", forgotten),
+    ("an_apply_that_is_killed_converges", killed),
+    ("a_file_that_cannot_be_written_is_told_and_the_next_apply_works", unwritten),
+    ("two_isolations_of_one_host_are_refused", two),
+];
+
+/// The rules of the table as nft shows them: chain, handle and text.
+fn rules(run: &Workspace) -> Vec<(String, String, String)> {
+    let mut chain = String::new();
+    let mut found = Vec::new();
+    for line in output(run, "nft", &["-a", "list", "table", "inet", "anklume"]).lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("chain ") {
+            chain = rest.split(' ').next().unwrap().to_owned();
+        } else if let (false, Some((text, handle))) = (chain.is_empty(), line.split_once(" # handle "))
+            && !line.starts_with("type ")
+        {
+            found.push((chain.clone(), handle.to_owned(), text.to_owned()));
+        }
+    }
+    found
+}
+
+/// The sets and maps of the table that hold something.
+fn sets(run: &Workspace) -> Vec<(String, String)> {
+    let listed: Value = serde_json::from_str(&output(run, "nft", &["-j", "list", "table", "inet", "anklume"])).unwrap();
+    let objects = listed["nftables"].as_array().unwrap().clone();
+    let of = |kind: &str| {
+        let full = objects.iter().map(|object| object[kind].clone()).filter(|set| set["elem"].is_array());
+        full.map(|set| (kind.to_owned(), set["name"].as_str().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    [of("set"), of("map")].concat()
+}
+
+fn drift(here: &Workspace) {
+    let run = here.elsewhere("drift", &[]);
+    let policies = "
+    web  = { from = \"a\", to = \"b\", ports = [\"80\", \"443\"], protocol = \"tcp\" }
+    ping = { from = \"b\", to = \"c\", protocol = \"icmp\", bidirectional = true }";
+    let file = run.dir().join("rules.nft");
+    let persist = format!("  persist_path = {file:?}");
+    run.configure(&isolation(&["a", "b", "c"], policies, &persist));
+    run.apply();
+    let written = || unmarked(&fs::read_to_string(&file).unwrap());
+    let (whole, kept) = (table(&run), written());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let nft = |words: &[&str]| drop(output(&run, "nft", words));
+    // Shown by a plan that repairs it, with the names of what differs; then as it was.
+    let repaired = |what: &str, named: &[&str]| {
+        let text = run.succeed(&["plan", "-input=false", "-no-color"]).text;
+        assert!(!text.contains("No changes"), "{what}: {text}");
+        for name in named {
+            assert!(text.contains(name), "{what}: {name} is not shown\n{text}");
+        }
+        run.apply();
+        run.plan_is_empty();
+        assert_eq!(table(&run), whole, "{what}");
+        assert_eq!(written(), kept, "{what}");
+    };
+
+    let count = rules(&run).len();
+    // Some of them, the first and the last included: each takes three runs of the client.
+    for index in (0..count).step_by(6).chain([count - 1]) {
+        let (chain, handle, text) = rules(&run).swap_remove(index);
+        nft(&["delete", "rule", "inet", "anklume", &chain, "handle", &handle]);
+        repaired(&format!("deleted: {text}"), &["changed by others"]);
+    }
+    for (kind, name) in sets(&run) {
+        nft(&["flush", &kind, "inet", "anklume", &name]);
+        repaired(&format!("flushed: {kind} {name}"), &["changed by others"]);
+    }
+    let (chain, ..) = rules(&run).swap_remove(0);
+    for verb in ["add", "insert"] {
+        nft(&[verb, "rule", "inet", "anklume", &chain, "ip", "daddr", "10.9.9.9", "accept"]);
+        repaired(&format!("{verb} rule"), &["changed by others"]);
+    }
+    nft(&["add", "chain", "inet", "anklume", "mine"]);
+    repaired("a chain more", &["mine"]);
+    // The last rule moves to the front: the same rules in another order.
+    let (chain, handle, text) = rules(&run).pop().unwrap();
+    nft(&["delete", "rule", "inet", "anklume", &chain, "handle", &handle]);
+    let words: Vec<_> = text.split(' ').collect();
+    let first = rules(&run).into_iter().find(|(of, ..)| *of == chain).map(|(_, handle, _)| handle);
+    if let Some(first) = first {
+        nft(&[&["insert", "rule", "inet", "anklume", chain.as_str(), "handle", first.as_str()], words.as_slice()]
+            .concat());
+        repaired("reordered", &["changed by others"]);
+    }
+    nft(&["flush", "table", "inet", "anklume"]);
+    repaired("flushed", &["the chain was flushed"]);
+    nft(&["delete", "table", "inet", "anklume"]);
+    repaired("deleted", &["policy/web", "policy/ping", "will be created"]);
+
+    fs::write(&file, "something else").unwrap();
+    run.apply_fails();
+    fs::remove_file(&file).unwrap();
+    repaired("no file", &["changed by others"]);
+    fs::write(&file, format!("{}# more\n", fs::read_to_string(&file).unwrap())).unwrap();
+    repaired("another file", &["changed by others"]);
+    // After a boot that did not load it, the file of the same owner is in nobody's way.
+    nft(&["delete", "table", "inet", "anklume"]);
+    run.configure(&isolation(&["a", "b", "c"], "", &persist));
+    run.apply();
+    run.plan_is_empty();
+    run.configure(&isolation(&["a", "b", "c"], policies, ""));
+    run.apply();
+    assert!(!file.exists());
+    run.destroy();
+    assert!(!has_table(&run));
+}
+
+fn forgotten(here: &Workspace) {
+    let run = here.elsewhere("forgotten", &[]);
+    let policies = "    web = { from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\" }";
+    run.configure(&isolation(&["a", "b"], policies, ""));
+    run.apply();
+    run.forget(HOST);
+    let text = run.apply();
+    assert!(text.contains("Continued an interrupted create"), "{text}");
+    run.plan_is_empty();
+
+    // A replacement that has taken the table over keeps it when the one before is destroyed.
+    let first = "  lifecycle {\n    create_before_destroy = true\n  }";
+    run.configure(&isolation(&["a", "b"], policies, first));
+    run.apply();
+    run.succeed(&["apply", "-auto-approve", "-input=false", "-no-color", "-replace=anklume_nft_isolation.host"]);
+    assert!(has_table(&run));
+    run.plan_is_empty();
+    run.destroy();
+    assert!(!has_table(&run));
+}
+
+/// Killed at any moment, what is there is the old or the new, and the next apply gets there.
+fn killed(here: &Workspace) {
+    let run = here.elsewhere("killed", &[]);
+    let policies = "    web = { from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\" }";
+    run.configure(&isolation(&["a", "b"], policies, ""));
+    run.apply();
+    for round in 0..4 {
+        let port = 1000 + round;
+        let policies = format!("    web = {{ from = \"a\", to = \"b\", ports = [\"{port}\"], protocol = \"tcp\" }}");
+        run.configure(&isolation(&["a", "b"], &policies, ""));
+        run.apply_and_kill_within(Duration::from_millis(150 + 120 * u64::try_from(round).unwrap()));
+        let there = table(&run);
+        assert!(there.contains("net-a") && there.contains("drop"), "{there}");
+        run.apply();
+        run.plan_is_empty();
+        assert!(table(&run).contains(&port.to_string()), "{}", table(&run));
+    }
+    run.destroy();
+}
+
+fn unwritten(here: &Workspace) {
+    let run = here.elsewhere("unwritten", &[]);
+    let policies = "    web = { from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\" }";
+    let at = |path: &std::path::Path| isolation(&["a", "b"], policies, &format!("  persist_path = {path:?}"));
+    let (missing, file) = (run.dir().join("missing/rules.nft"), run.dir().join("rules.nft"));
+    run.configure(&at(&missing));
+    let refused = run.apply_fails();
+    assert!(
+        refused.contains("Unable to create isolation") && refused.contains("The directory has to exist"),
+        "{refused}"
+    );
+    run.configure(&at(&file));
+    run.apply();
+    run.plan_is_empty();
+    run.configure(&at(&missing));
+    let refused = run.apply_fails();
+    assert!(refused.contains("Unable to update isolation") && file.exists(), "{refused}");
+    run.configure(&at(&file));
+    run.plan_is_empty();
+    run.destroy();
+    assert!(!has_table(&run) && !file.exists());
+}
+
+fn two(here: &Workspace) {
+    let run = here.elsewhere("two", &[]);
+    let policies = "    web = { from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\" }";
+    let one = isolation(&["a", "b"], policies, "");
+    run.configure(&format!("{one}{}", one.replace("\"host\"", "\"more\"")));
+    let refused = run.plan_fails();
+    assert!(refused.contains("Two isolations of one host"), "{refused}");
+
+    run.configure(&one);
+    run.apply();
+    let (whole, other) = (table(&run), run.beside());
+    other.configure(&one);
+    let refused = other.apply_fails();
+    assert!(
+        refused.contains("the table is another's") && refused.contains("nft delete table inet anklume"),
+        "{refused}"
+    );
+    assert_eq!(table(&run), whole);
+    let refused = other.fail(&["import", "-input=false", "-no-color", HOST, "inet anklume"]);
+    assert!(refused.contains("cannot be imported") && refused.contains("nft delete table inet anklume"), "{refused}");
+    run.destroy();
+
+    // One without a mark is somebody's too.
+    output(&run, "nft", &["add", "table", "inet", "anklume"]);
+    output(&run, "nft", &["add", "chain", "inet", "anklume", "mine"]);
+    output(&run, "nft", &["add", "rule", "inet", "anklume", "mine", "accept"]);
+    let whole = table(&run);
+    let refused = run.apply_fails();
+    assert!(refused.contains("the table is another's"), "{refused}");
+    assert_eq!(table(&run), whole);
+    output(&run, "nft", &["delete", "table", "inet", "anklume"]);
+}
