@@ -156,7 +156,7 @@ impl Hub {
 }
 
 impl Client {
-    /// Subscribes to lifecycle events and operations of all projects. Must be called in a Tokio runtime.
+    /// Subscribes to the lifecycle events of all projects. Must be called in a Tokio runtime.
     ///
     /// The first subscription connects the stream, which is connected again with backoff whenever it breaks.
     pub fn events(&self) -> Subscription {
@@ -206,7 +206,7 @@ async fn stream(client: &Client, end: &CancellationToken, heard: &mut bool) -> S
         Err(error) => return error.to_string(),
     };
     let host = client.endpoint().host();
-    let url = format!("ws://{host}/1.0/events?type=lifecycle%2Coperation&all-projects=true");
+    let url = format!("ws://{host}/1.0/events?type=lifecycle&all-projects=true");
     let config = tungstenite::protocol::WebSocketConfig::default();
     let connecting = tokio_tungstenite::client_async_with_config(url, stream, Some(config));
     let mut socket = match tokio::time::timeout(SILENCE, connecting).await {

@@ -259,6 +259,7 @@ impl<G: Guest> Waiter<'_, G> {
             let up = state.is_running() && (limits.agent.is_none() || self.agent(&state, metrics).await?);
             if !up {
                 down_since.get_or_insert_with(Instant::now);
+                addressless_since = None;
                 self.stopped(ready.instance.kind, state.status_code, &mut stopped_since)?;
                 self.watch.pause().await?;
                 continue;
@@ -302,10 +303,9 @@ impl<G: Guest> Waiter<'_, G> {
         }
     }
 
-    fn stopped(&mut self, kind: Kind, status_code: u16, since: &mut Option<Instant>) -> Result<(), Ended> {
+    fn stopped(&self, kind: Kind, status_code: u16, since: &mut Option<Instant>) -> Result<(), Ended> {
         if status_code != 102 {
             *since = None;
-            self.watch.is_up();
         } else if self.watch.is_down() || since.get_or_insert_with(Instant::now).elapsed() >= reboot(kind) {
             return Err(Ended::Unready(Why::Stopped));
         }

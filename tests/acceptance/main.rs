@@ -43,7 +43,7 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn(&Workspace));
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
     let kind = Kind::asked();
     let all = [
         ("heart", vm::HEART),
@@ -103,6 +103,10 @@ fn main() -> ExitCode {
                 }));
             }
         }
+    }
+    if kind != Kind::Private {
+        // What one boots slows down what another measures.
+        arguments.test_threads = Some(1);
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
 

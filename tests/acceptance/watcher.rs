@@ -63,6 +63,7 @@ struct Looked {
 
 /// Watches machines until it is ended.
 pub(crate) struct Watcher {
+    project: String,
     begun: Instant,
     over: Arc<AtomicBool>,
     monitor: Child,
@@ -76,12 +77,12 @@ impl Watcher {
         let lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
         let (over, announced) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let announces = run.incus().announces_agents();
-        let heard = Arc::clone(&announced);
+        let (heard, of) = (Arc::clone(&announced), project.to_owned());
         let events = thread::spawn(move || {
             let mut events = Vec::new();
             for line in lines.map_while(Result::ok) {
                 let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
-                if event["metadata"]["action"] == AGENT {
+                if event["metadata"]["action"] == AGENT && event["project"] == of {
                     heard.lock().unwrap().push(machine_of(&event));
                 }
                 events.push((Instant::now(), event));
@@ -103,7 +104,7 @@ impl Watcher {
             ((*name).to_owned(), looking)
         });
         let machines = machines.collect();
-        Self { begun: Instant::now(), over, monitor, events, machines }
+        Self { project: project.to_owned(), begun: Instant::now(), over, monitor, events, machines }
     }
 
     /// What was seen, in the order of the names; fails the test where one never answered.
@@ -115,7 +116,9 @@ impl Watcher {
         self.monitor.wait().unwrap();
         let events = self.events.join().unwrap();
         let event = |name: &str, action: &str| {
-            let is_it = |event: &Value| event["metadata"]["action"] == action && machine_of(event) == name;
+            let is_it = |event: &Value| {
+                event["metadata"]["action"] == action && event["project"] == self.project && machine_of(event) == name
+            };
             events.iter().find(|(_, event)| is_it(event)).map(|(at, _)| *at)
         };
         let seen = self.machines.into_iter().map(|(name, looking)| {
@@ -143,14 +146,15 @@ fn machine_of(event: &Value) -> String {
 async fn look(client: &Client, project: &str, name: &str, over: &AtomicBool, pause: Duration) -> Looked {
     let mut looked = Looked::default();
     while !over.load(Ordering::Relaxed) && (looked.answers.is_none() || looked.address.is_none()) {
+        let asked = Instant::now();
         if let Ok(state) = client.get::<instance::State>(instance::state(project, name)).await {
             let state = state.value;
             if state.processes > 0 {
-                looked.answers.get_or_insert_with(Instant::now);
+                looked.answers.get_or_insert(asked);
             }
             let mut addresses = state.network.values().flat_map(|nic| &nic.addresses);
             if addresses.any(|one| one.family == "inet" && one.scope == "global") {
-                looked.address.get_or_insert_with(Instant::now);
+                looked.address.get_or_insert(asked);
             }
         }
         tokio::time::sleep(pause).await;

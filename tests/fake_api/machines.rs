@@ -19,8 +19,10 @@ enum Script {
     Boots,
     /// The firmware stays, with the console above.
     Refuses,
-    /// The create or the start operation fails.
+    /// The create is refused.
     Fails(&'static str),
+    /// The machine is made, and its start fails.
+    Dies(&'static str),
 }
 
 /// A server with one machine, which is as it was made and written.
@@ -44,7 +46,9 @@ fn answer(seen: &Seen, kept: &mut Option<Json>, script: Script) -> Answer {
             }
             started(false)
         }
-        ("GET", "/1.0/operations/op1/wait", Script::Fails(reason)) => sync(operation(400, false, reason)),
+        ("GET", "/1.0/operations/op1/wait", Script::Fails(reason) | Script::Dies(reason)) => {
+            sync(operation(400, false, reason))
+        }
         ("GET", "/1.0/operations/op1/wait", _) => sync(operation(200, false, "")),
         ("GET", "/1.0/instances/web/console", _) => super::fake::raw(200, REFUSED_BY_FIRMWARE),
         ("PUT", "/1.0/instances/web/state", _) => {
@@ -182,8 +186,10 @@ async fn a_server_without_virtual_machines_says_what_it_lacks() {
 #[tokio::test]
 async fn a_host_without_the_memory_shows_the_line_to_change() {
     let reason = "Failed to start QEMU: qemu-system-x86_64: cannot set up guest memory 'mem0': Cannot allocate memory";
-    let fake = server(Script::Fails(reason)).await;
-    golden("no_memory", &create(&fake, &Default::default(), "anklume_instance", machine([])).await.unwrap_err());
+    let fake = server(Script::Dies(reason)).await;
+    let failure = create(&fake, &Default::default(), "anklume_instance", machine([])).await.unwrap_err();
+    golden("no_memory", &failure);
+    assert!(failure.partial.is_some(), "it is in the state, tainted");
 }
 
 #[tokio::test]

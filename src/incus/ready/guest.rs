@@ -53,7 +53,7 @@ impl<'c> Remote<'c> {
         match self.client.run(request, wait).await {
             Ok(metadata) => Ok(metadata.as_ref().and_then(|metadata| metadata["return"].as_i64())),
             Err(error) if matches!(error.refusal(), Some(Refusal::CommandNotFound)) => Ok(Some(127)),
-            Err(error) if error.is_not_found() => Err(error),
+            Err(error) if error.is_not_found() || error.is_forbidden() => Err(error),
             Err(error) if error.refusal().is_some() || error.is_operation_gone() => Ok(None),
             Err(error) => Err(error),
         }

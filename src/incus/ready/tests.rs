@@ -339,7 +339,7 @@ async fn a_shutdown_told_before_it_was_seen_up_is_past() {
     let running = vec![(s(2), s(20)), (s(35), EVER)];
     let fake = Fake::new(Script { running, agent: vec![(s(40), EVER)], ..vm() });
     let hub = Hub::default();
-    let told = vec![(s(3), event("instance-shutdown", "web"))];
+    let told = vec![(s(3), event("instance-shutdown", "web")), (s(4), event("instance-started", "web"))];
     let (result, elapsed) = with_events(&hub, told, run(&fake, &hub, &LIMITS, &Wait::default())).await;
     result.unwrap();
     at(elapsed, s(40), ms(500));

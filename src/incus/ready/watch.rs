@@ -76,12 +76,13 @@ impl<'w> Watch<'w> {
         self.last = what;
     }
 
-    /// Whether an event since [`Self::is_up`] said that it went down for good.
+    /// Whether an event said that it went down by itself, and nothing since that it is up.
     pub(super) fn is_down(&self) -> bool {
         self.down
     }
 
-    /// It is seen up: what was said of its end before the last look began is past.
+    /// Its agent answers: what was said of its end before the last look began is past. That it runs says less: Incus tells
+    /// of the end while it still calls it running.
     pub(super) fn is_up(&mut self) {
         self.down &= self.woken;
     }
@@ -110,7 +111,7 @@ impl<'w> Watch<'w> {
                     ended = ended => return Err(ended),
                     down = wake(self.events.as_mut(), self.about), if !woken => {
                         woken = true;
-                        self.down |= down;
+                        self.down = down.unwrap_or(self.down);
                     }
                     () = tokio::time::sleep_until(asked + PATIENCE), if woken => break None,
                 }
@@ -173,7 +174,7 @@ impl<'w> Watch<'w> {
             biased;
             ended = ended => Err(ended),
             down = wake(self.events.as_mut(), self.about) => {
-                self.down |= down;
+                self.down = down.unwrap_or(self.down);
                 Ok(())
             }
             () = tokio::time::sleep(length) => Ok(()),
@@ -200,14 +201,19 @@ async fn ended(wait: &Wait, limit: Option<(Instant, Duration)>) -> Ended {
     }
 }
 
-/// Resolves at an event after which a look is due, with whether it is [`DOWN`]; never without a stream.
-async fn wake(events: Option<&mut Subscription>, about: &dyn About) -> bool {
+/// Resolves at an event after which a look is due; never without a stream. `true` where it went down, `false` where it was
+/// started.
+async fn wake(events: Option<&mut Subscription>, about: &dyn About) -> Option<bool> {
     let Some(events) = events else { return std::future::pending().await };
     loop {
         match events.next().await {
-            Notice::Connected | Notice::Lost => return false,
+            Notice::Connected | Notice::Lost => return None,
             Notice::Event(event) if WAKING.contains(&event.action()) && about.concerns(&event) => {
-                return event.action() == DOWN;
+                return match event.action() {
+                    DOWN => Some(true),
+                    "instance-started" | "instance-restarted" => Some(false),
+                    _ => None,
+                };
             }
             Notice::Event(_) => {}
         }

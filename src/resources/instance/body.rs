@@ -129,6 +129,11 @@ fn root_of(devices: &Devices) -> Option<(&str, &Device)> {
 }
 
 impl Model {
+    /// Whether an instance that is not usable is accepted with a warning.
+    pub(super) fn warns(&self) -> bool {
+        self.wait.as_ref().is_some_and(|wait| wait.on_failure.as_deref() == Some("warn"))
+    }
+
     /// Reads what is planned. The address counts only where `config` sets it: otherwise DHCP gives it.
     ///
     /// # Errors

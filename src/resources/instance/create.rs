@@ -98,8 +98,8 @@ impl<'s> Creation<'s> {
 
     async fn not_up(self, input: &Create, error: Error) -> Result<Stored, Failure> {
         let error = self.target.client.at_start(&self.target.project, &self.target.name, error).await;
-        if error.unready().is_some() && self.warns() {
-            return self.carry_on(input, &error).await;
+        if error.unready().is_some() && self.model.warns() {
+            return self.carry_on(input, &error, Diagnostics::default()).await;
         }
         Err(self.refused(input, &error).await)
     }
@@ -135,21 +135,18 @@ impl<'s> Creation<'s> {
         Stored::new(input.planned.clone(), self.private)
     }
 
-    fn warns(&self) -> bool {
-        self.model.wait.as_ref().is_some_and(|wait| wait.on_failure.as_deref() == Some("warn"))
-    }
-
-    async fn carry_on(self, input: &Create, error: &Error) -> Result<Stored, Failure> {
+    /// What is not usable is accepted as it is.
+    async fn carry_on(self, input: &Create, error: &Error, mut warnings: Diagnostics) -> Result<Stored, Failure> {
         let found = match self.target.look_back().await {
             Ok(Some(found)) => found,
             Ok(None) => return Err(self.failure(error).await),
             Err(_) => return Err(self.failure(error).await.with_partial(self.unseen(input))),
         };
-        let mut warnings = Diagnostics::default();
         if let Some(unready) = error.unready() {
             warnings.extend(unready::warning("create", &self.target, &self.model, unready));
         }
-        Ok(self.stored(&input.planned, Up { found, seen: Seen::Nothing, warnings }))
+        let seen = read::leased(&self.target, &found, read::owned(&self.private)).await.unwrap_or(Seen::Nothing);
+        Ok(self.stored(&input.planned, Up { found, seen, warnings }))
     }
 
     /// The name is taken: ours goes on, anybody else's is left alone.
@@ -164,7 +161,6 @@ impl<'s> Creation<'s> {
         }
         // Until it is known that the new mark stands, either may.
         marks::keep_before(&mut self.private, [&found.config]);
-        let started = Instant::now();
         let image = marks::stored("image");
         let change = Change {
             target: &self.target,
@@ -183,7 +179,7 @@ impl<'s> Creation<'s> {
             }
         };
         let adopted = match update::converge(&change, &mark).await {
-            Ok(()) => wait::until_up(&self.target, &self.model, started, &self.wait).await,
+            Ok(()) => wait::until_up(&self.target, &self.model, Instant::now(), &self.wait).await,
             Err(Unconverged::Stranger) => {
                 return Err(refusal::taken("instance", &self.model.name, KIND, &self.model.id()).into());
             }
@@ -192,15 +188,14 @@ impl<'s> Creation<'s> {
         match adopted {
             Ok(mut up) => {
                 marks::keep_before(&mut self.private, []);
-                up.warnings.warning(
-                    Path::root(),
-                    "Continued an interrupted create",
-                    format!(
-                        "The instance \"{}\" was there already, made by an earlier apply of this configuration.",
-                        self.model.id()
-                    ),
-                );
+                continued(&mut up.warnings, &self.model);
                 Ok(self.stored(&input.planned, up))
+            }
+            Err(error) if error.unready().is_some() && self.model.warns() => {
+                marks::keep_before(&mut self.private, []);
+                let mut warnings = Diagnostics::default();
+                continued(&mut warnings, &self.model);
+                self.carry_on(input, &error, warnings).await
             }
             Err(error) => {
                 let told = self.failure(&error).await;
@@ -243,6 +238,14 @@ impl<'s> Creation<'s> {
         }
         preflight::explain("create", &self.target, &self.model, error).await.into()
     }
+}
+
+fn continued(warnings: &mut Diagnostics, model: &Model) {
+    warnings.warning(
+        Path::root(),
+        "Continued an interrupted create",
+        format!("The instance \"{}\" was there already, made by an earlier apply of this configuration.", model.id()),
+    );
 }
 
 fn source(session: &Session, model: &Model) -> Result<Source, Diagnostic> {

@@ -17,6 +17,7 @@ const CONTAINER: &[&str] = &[
     "raw.lxc",
     "raw.seccomp",
     "security.bpffs.",
+    "security.guestapi.images",
     "security.idmap.",
     "security.privileged",
     "security.protection.shift",

@@ -181,7 +181,8 @@ fn update(plan: &mut Plan<'_>) {
     if let Some(moves) = &moves {
         moved(plan, moves, runs);
     } else if runs && let Some(at) = reasons.first() {
-        warn(plan, at.clone(), wanted);
+        let is_vm = plan.planned.get("type").as_str() == Some("vm");
+        warn(plan, at.clone(), wanted, is_vm);
     } else if runs && renamed {
         plan.diagnostics.warning(
             "name",
@@ -261,12 +262,20 @@ fn stale(plan: &mut Plan<'_>) {
     }
 }
 
-fn warn(plan: &mut Plan<'_>, at: Path, restarts: bool) {
+fn warn(plan: &mut Plan<'_>, at: Path, restarts: bool, is_vm: bool) {
     if restarts {
         plan.diagnostics.warning(
             at,
             "The instance will be restarted",
             "Incus applies this change at a start only. To restart at a time of your own, set `restart_on_update = false`.",
+        );
+    } else if is_vm {
+        plan.diagnostics.warning(
+            at,
+            "The change waits for a restart, or fails",
+            "Incus applies this change at a start only, and `restart_on_update` is false. It takes `secure_boot`, `csm` and NICs for the \
+             next start, and refuses other keys and devices while the virtual machine runs: set `running = false` first, or \
+             `restart_on_update = true`.",
         );
     } else {
         plan.diagnostics.warning(

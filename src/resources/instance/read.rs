@@ -43,10 +43,7 @@ async fn refreshed(
     owned: Owned,
     private: &mut Private,
 ) -> Result<Value, Error> {
-    let seen = match state::network(found) {
-        Some(network) if found.is_running() && !owned.nic => leases(target, network).await?,
-        _ => Seen::Nothing,
-    };
+    let seen = leased(target, found, owned).await?;
     let mut state = state::state(found, prior, owned, &seen);
     [plan::STALE, plan::REPLUG, plan::ROOT_STALE].into_iter().for_each(|name| private.remove(name));
     let nic = owned.nic && found.devices.contains_key(NIC);
@@ -65,6 +62,14 @@ async fn refreshed(
         }
     }
     Ok(state)
+}
+
+/// The addresses that DHCP gave, which ask no guest.
+pub(super) async fn leased(target: &Target<'_>, found: &Instance, owned: Owned) -> Result<Seen, Error> {
+    match state::network(found) {
+        Some(network) if found.is_running() && !owned.nic => leases(target, network).await,
+        _ => Ok(Seen::Nothing),
+    }
 }
 
 /// A client that may not see the network, or a network that has no leases, leaves the addresses as they are.

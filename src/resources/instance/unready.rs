@@ -94,17 +94,18 @@ fn advice(step: &str, model: &Model, unready: &Unready) -> String {
         (Why::CloudInitFailed(_), _) => "Mend `cloud_init`; what it did and said is in its log.".to_owned(),
         (Why::Gone, _) if !model.ephemeral => "Apply again to make it anew.".to_owned(),
         (Why::Gone, _) => "Set `ephemeral = false` to keep it and look at it.".to_owned(),
-        _ if kind == Kind::Container => String::new(),
-        _ if says(&["access denied", "security violation", "secure boot"]) => {
-            "The firmware refuses the image, which is not signed for secure boot. Set `secure_boot = false`.".to_owned()
-        }
-        _ if says(&["out of memory", "oom-kill", "not enough memory"]) => {
-            "It has not enough memory (unset, a virtual machine has 1GiB). Write more:\n\n    config = { \"limits.memory\" = \"2GiB\" }".to_owned()
-        }
-        (Why::Stopped, _) => "Its console and its log say why.".to_owned(),
         (Why::Call, _) => format!(
             "The whole call has a limit of its own, beside those of `wait`. Raise it:\n\n    timeouts = {{ {step} = \"30m\" }}"
         ),
+        (Why::Limit(_), Phase::Running) => {
+            "Raise the limit if the host is slow:\n\n    wait = { boot_timeout = \"300s\" }".to_owned()
+        }
+        _ if kind == Kind::Container => String::new(),
+        _ if unready.address.is_none() && model.secure_boot != Some(false) && says(&["bdsdxe", "security violation"]) => {
+            "The firmware refuses the image, which is not signed for secure boot. Set `secure_boot = false`.".to_owned()
+        }
+        _ if says(&["out of memory", "oom-kill", "not enough memory"]) => more_memory(model),
+        (Why::Stopped, _) => "Its console and its log say why.".to_owned(),
         (Why::Limit(_), Phase::Agent) => match &unready.address {
             Some(address) => format!(
                 "It has the address {address}, so its system is up, and the agent is missing or does not start. Images made for \
@@ -117,6 +118,18 @@ fn advice(step: &str, model: &Model, unready: &Unready) -> String {
                 .to_owned(),
         },
         _ => String::new(),
+    }
+}
+
+fn more_memory(model: &Model) -> String {
+    let has = model.config.as_ref().and_then(|config| config.get("limits.memory")).map(String::as_str);
+    match has {
+        None => "It has not enough memory (unset, a virtual machine has 1GiB). Write more:\n\n    \
+                 config = { \"limits.memory\" = \"2GiB\" }"
+            .to_owned(),
+        Some(has) => format!(
+            "Its memory is not enough. Write more than {has} in:\n\n    config = {{ \"limits.memory\" = \"...\" }}"
+        ),
     }
 }
 
@@ -213,6 +226,19 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_does_not_run_in_time_shows_the_limit_to_raise() {
+        let late = Unready { phase: Phase::Running, last: "Stopped".into(), ..silent() };
+        golden("late", "vm", &late);
+    }
+
+    #[test]
+    fn words_of_a_system_that_runs_are_not_taken_for_the_firmwares() {
+        let console = vec!["kernel: Secure boot disabled".into(), "sudo: access denied".into()];
+        let unready = Unready { console, ..silent() };
+        assert!(!advice("create", &model(json!({"type": "vm"})), &unready).contains("firmware refuses"));
+    }
+
+    #[test]
     fn a_crash_says_that_it_stopped() {
         golden("crashed", "vm", &Unready { why: Why::Stopped, last: "Stopped".into(), ..silent() });
         let container = Unready { phase: Phase::Running, why: Why::Stopped, last: "Stopped".into(), ..silent() };
@@ -237,8 +263,9 @@ mod tests {
 
     #[test]
     fn cloud_init_that_failed_shows_where_it_says_why() {
-        let failed = Unready { phase: Phase::CloudInit, why: Why::CloudInitFailed(1), ..silent() };
+        let last = "Running, 40 processes".to_owned();
+        let failed = Unready { phase: Phase::CloudInit, why: Why::CloudInitFailed(1), last, ..silent() };
         golden("cloud_init_failed", "vm", &failed);
-        golden("no_cloud_init", "lxc", &Unready { why: Why::NoCloudInit, ..failed });
+        golden("no_cloud_init", "lxc", &Unready { why: Why::NoCloudInit, last: "Running".into(), ..failed });
     }
 }

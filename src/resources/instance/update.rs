@@ -210,8 +210,9 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             let Ok(Some(found)) = new.look_back().await else {
                 return Err(unready::error("update", &new, &model, &unready).into());
             };
-            let state = state::state(&found, &input.planned, owned, &Seen::Nothing);
-            if warns(&model) {
+            let seen = read::leased(&new, &found, owned).await.unwrap_or(Seen::Nothing);
+            let state = state::state(&found, &input.planned, owned, &seen);
+            if model.warns() {
                 let warnings = unready::warning("update", &new, &model, &unready).into();
                 return Ok(Stored { state, private, warnings });
             }
@@ -223,10 +224,6 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             Err(partial(told.into(), &input, &target, &new).await)
         }
     }
-}
-
-fn warns(model: &Model) -> bool {
-    model.wait.as_ref().is_some_and(|wait| wait.on_failure.as_deref() == Some("warn"))
 }
 
 /// Waits only where the plan lets addresses change; otherwise one GET.
