@@ -15,6 +15,8 @@ use crate::cli::Workspace;
 
 /// Between two looks at a machine whose agent is not announced; each costs an emulated host a good part of its processor.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long the watcher may lag behind the provider.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks after the announcement.
 const LOOK_UP: Duration = Duration::from_millis(50);
 
@@ -109,8 +111,11 @@ impl Watcher {
 
     /// What was seen, in the order of the names; fails the test where one never answered.
     pub(crate) fn end(mut self) -> Vec<Seen> {
-        // What is under way still arrives.
-        thread::sleep(Duration::from_secs(1));
+        // The provider may have seen first what is announced only now.
+        let patience = Instant::now() + PATIENCE;
+        while self.machines.iter().any(|(_, looking)| !looking.is_finished()) && Instant::now() < patience {
+            thread::sleep(Duration::from_millis(50));
+        }
         self.over.store(true, Ordering::Relaxed);
         self.monitor.kill().unwrap();
         self.monitor.wait().unwrap();
