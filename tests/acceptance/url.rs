@@ -309,7 +309,8 @@ fn interrupted(here: &Workspace) {
     let run = &here.elsewhere("interrupted", &[]);
     // What Incus has of an upload, in bytes.
     let spooled = || -> u64 {
-        let entries = fs::read_dir(run.lab().join("incus/backups")).unwrap().flatten();
+        let directories = ["incus/backups", "incus/isos"].map(|name| fs::read_dir(run.lab().join(name)));
+        let entries = directories.into_iter().flatten().flatten().flatten();
         entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|about| about.len()).sum()
     };
     let (name, incus) = (run.domain("uint"), run.incus());
