@@ -97,10 +97,13 @@ fn kind(line: &str) -> String {
     let mut words = line.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    // After the version, nouns and names take turns.
-    let segments = path.split('/').skip(1).enumerate();
-    let path: String =
-        segments.flat_map(|(at, segment)| ["/", if at > 0 && at % 2 == 0 { "{}" } else { segment }]).collect();
+    // After the version, nouns and names take turns; the kind of a volume is one noun more.
+    let (mut is_name, mut shown) = (false, String::new());
+    for (at, segment) in path.split('/').skip(1).enumerate() {
+        shown = shown + "/" + if is_name { "{}" } else { segment };
+        is_name = at > 0 && !is_name && segment != "volumes";
+    }
+    let path = shown;
     let recursion = query.split('&').find(|pair| pair.starts_with("recursion=")).map(|pair| format!("?{pair}"));
     format!("{method} {path}{}", recursion.unwrap_or_default())
 }

@@ -17,12 +17,16 @@ use crate::Fault;
 /// As many at once as the clients do by default.
 const PARALLEL: usize = 10;
 
+/// Longer than any answer takes; [`Raw::operate`] waits at most 60 s for one.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// One connection to Incus.
 pub(crate) struct Raw {
     sender: SendRequest<Full<Bytes>>,
 }
 
 impl Raw {
+    /// To be used at once: Incus 6.0 takes no other connection while one is new and silent.
     pub(crate) async fn connect(socket: &Path) -> Result<Self, Fault> {
         let stream = UnixStream::connect(socket).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -38,8 +42,13 @@ impl Raw {
             .header("host", "incus")
             .header("content-type", "application/json")
             .body(Full::new(body))?;
-        self.sender.ready().await?;
-        let answer = self.sender.send_request(request).await?.into_body().collect().await?.to_bytes();
+        let exchange = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await?.into_body().collect().await
+        };
+        let answer = tokio::time::timeout(PATIENCE, exchange).await;
+        let answer =
+            answer.map_err(|_| format!("{method} {target}: no answer for {} s", PATIENCE.as_secs()))??.to_bytes();
         let answer: Value = serde_json::from_slice(&answer)?;
         match answer["error"].as_str() {
             Some(error) if !error.is_empty() => Err(format!("{method} {target}: {error}").into()),

@@ -22,13 +22,15 @@ pub(crate) struct Costs {
     times: Vec<Timed>,
     /// What the client alone needs for as many objects: their creation and destruction.
     client: [Duration; 2],
+    /// An apply that finds nothing to do, with the domain and the container alone.
+    idle: Duration,
     requests: Vec<Step>,
 }
 
 /// By step, in one container that runs.
 async fn raw(socket: &Path, count: usize) -> Result<Vec<Duration>, Fault> {
-    let mut one = Raw::connect(socket).await?;
     let create = raw::all(socket, Work::CreateVolume, DOMAIN, count).await?;
+    let mut one = Raw::connect(socket).await?;
     let attach = one.attach(DOMAIN, "box", count).await?;
     let detach = one.attach(DOMAIN, "box", 0).await?;
     Ok(vec![create, attach, detach, raw::all(socket, Work::DestroyVolume, DOMAIN, count).await?])
@@ -39,6 +41,7 @@ fn ours(directory: &Directory<'_>, count: usize, mut each: impl FnMut(usize)) ->
     let mut times = Vec::new();
     for (at, (made, attached)) in [(count, 0), (count, count), (count, 0), (0, 0)].into_iter().enumerate() {
         times.push(directory.apply_volumes(made, attached)?);
+        println!("{}: {:.2} s", STEPS[at], times[at].as_secs_f64());
         each(at);
     }
     Ok(times)
@@ -52,6 +55,7 @@ pub(crate) fn measure(lab: &Lab, client: &Client, provider: &Path, count: usize)
 
     let directory = Directory::of_volumes(lab, client, "cost-volumes", provider, None)?;
     directory.apply_volumes(0, 0)?;
+    let idle = directory.apply_volumes(0, 0)?;
     // Before and after ours, so that a machine which slows down is fair to both.
     let before = runtime.block_on(raw(&lab.socket(), count))?;
     let times = ours(&directory, count, |_| {})?;
@@ -69,7 +73,7 @@ pub(crate) fn measure(lab: &Lab, client: &Client, provider: &Path, count: usize)
 
     let beside = before.iter().zip(&after).map(|(before, after)| (*before + *after) / 2);
     let times = times.into_iter().zip(beside).map(|(ours, beside)| Timed { ours, beside }).collect();
-    Ok(Costs { count, times, client: client_alone, requests })
+    Ok(Costs { count, times, client: client_alone, idle, requests })
 }
 
 impl fmt::Display for Costs {
@@ -92,6 +96,7 @@ impl fmt::Display for Costs {
         row(f, "all four", Timed { ours: sum(|timed| timed.ours), beside: sum(|timed| timed.beside) })?;
         let [create, destroy] = self.client.map(|time| time.as_secs_f64());
         writeln!(f, "the client alone, as many `terraform_data`: create {create:.2} s, destroy {destroy:.2} s")?;
+        writeln!(f, "an apply that finds nothing to do, without volumes: {:.2} s", self.idle.as_secs_f64())?;
         writeln!(f, "\nrequests sent, counted in a run of their own:")?;
         self.requests.iter().try_for_each(|step| table::requests(f, step))
     }

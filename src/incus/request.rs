@@ -121,8 +121,12 @@ impl Request {
         self.method == Method::GET
     }
 
-    /// The projects whose lists are stale once this write ran: its own, and the one it is about.
+    /// The scopes whose lists are stale once this write ran: the project it names, and the one it is about. A custom volume
+    /// that is made or deleted touches only [`volumes_of`] its project.
     pub(crate) fn scopes(&self) -> Vec<String> {
+        if self.makes_or_deletes_a_volume() {
+            return vec![volumes_of(self.project_name())];
+        }
         let mut scopes = vec![self.project_name().to_owned()];
         if let Some(name) = self.path.strip_prefix("/1.0/projects/") {
             let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
@@ -131,6 +135,15 @@ impl Request {
             }
         }
         scopes
+    }
+
+    fn makes_or_deletes_a_volume(&self) -> bool {
+        let segments: Vec<&str> = self.path.split('/').skip(2).collect();
+        match segments.as_slice() {
+            ["storage-pools", _, "volumes", "custom"] => self.method == Method::POST,
+            ["storage-pools", _, "volumes", "custom", _] => self.method == Method::DELETE,
+            _ => false,
+        }
     }
 
     /// Path and query as they go over the wire.
@@ -144,6 +157,11 @@ impl Request {
         }
         target
     }
+}
+
+/// The scope of what may depend on the custom volumes of a project: no name of a project has a `/`.
+pub(crate) fn volumes_of(project: &str) -> String {
+    format!("{project}/volumes")
 }
 
 #[cfg(test)]
@@ -165,6 +183,17 @@ mod tests {
     fn a_write_about_a_project_touches_its_scope_too() {
         assert_eq!(Request::delete(&["projects", "pro"]).scopes(), ["default", "pro"]);
         assert_eq!(Request::delete(&["instances", "a"]).project("pro").scopes(), ["pro"]);
+    }
+
+    #[test]
+    fn a_volume_that_is_made_or_deleted_touches_no_more_than_it_changes() {
+        let volumes = ["storage-pools", "default", "volumes", "custom"];
+        let one = [volumes.as_slice(), &["data"]].concat();
+        let body = serde_json::json!({});
+        assert_eq!(Request::post(&volumes, &body).project("pro").scopes(), ["pro/volumes"]);
+        assert_eq!(Request::delete(&one).project("pro").scopes(), ["pro/volumes"]);
+        // A new name changes the devices of its users.
+        assert_eq!(Request::post(&one, &body).project("pro").scopes(), ["pro"]);
     }
 
     #[test]

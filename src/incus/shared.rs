@@ -4,7 +4,7 @@
 //! than 2 s after the beginning of the last lone read of another object, asks for the list, or joins the list that is
 //! under way: a refresh is a train of short reads that overlap only by chance. A list is kept for 2 s after its answer. It answers only reads between which and its own
 //! beginning no write of ours began or ended in the projects it depends on; while one runs, every read is a GET of its
-//! own.
+//! own. A custom volume that is made or deleted is no write to profiles.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use super::instance::Instance;
 use super::network::{Lease, Network};
 use super::profile::Profile;
 use super::project::Project;
-use super::request::Request;
+use super::request::{Request, volumes_of};
 use super::run::Wait;
 use super::volume::Volume;
 use super::{instance, network, profile, project, volume};
@@ -322,7 +322,7 @@ impl Client {
     ///
     /// As [`Client::get`], but for "not found".
     pub async fn read_profile(&self, project: &str, name: &str) -> Result<Option<Profile>, Error> {
-        self.read(name, profile::get(project, name), of_project(project, profile::list(project))).await
+        self.read(name, profile::get(project, name), of_profiles(project)).await
     }
 
     /// All profiles of a project.
@@ -331,7 +331,7 @@ impl Client {
     ///
     /// As [`Client::get`].
     pub async fn read_profiles(&self, project: &str) -> Result<Vec<Profile>, Error> {
-        self.read_all(of_project(project, profile::list(project))).await
+        self.read_all(of_profiles(project)).await
     }
 
     /// A custom volume; `None` where it does not exist.
@@ -377,5 +377,9 @@ impl Client {
 }
 
 fn of_project(project: &str, list: Request) -> Collection {
-    Collection { list, scopes: vec![project.to_owned()] }
+    Collection { list, scopes: vec![project.to_owned(), volumes_of(project)] }
+}
+
+fn of_profiles(project: &str) -> Collection {
+    Collection { list: profile::list(project), scopes: vec![project.to_owned()] }
 }

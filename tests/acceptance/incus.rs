@@ -44,6 +44,17 @@ impl<'a> Incus<'a> {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// Runs a line of shell in an instance; what it prints.
+    ///
+    /// Through a file: Incus (seen with 6.0.4) loses all that a command prints which ends at once on a busy machine, and
+    /// says that it went well.
+    pub(crate) fn shell(&self, project: &str, instance: &str, line: &str) -> String {
+        let printed = "/tmp/printed";
+        let line = format!("{{ {line}\n}} > {printed}");
+        self.run(&["exec", instance, "--project", project, "--", "sh", "-c", &line]);
+        self.run(&["file", "pull", &format!("{instance}{printed}"), "-", "--project", project])
+    }
+
     /// The lifecycle events of all projects, a line of JSON each, until the process is ended.
     pub(crate) fn monitor(&self) -> Child {
         let arguments = ["monitor", "--all-projects", "--type=lifecycle", "--format=json"];

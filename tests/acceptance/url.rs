@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_backup_and_an_iso_come_from_a_web_server_too", backup_and_iso),
     ("two_gibibytes_pass_through_little_memory", large),
     ("an_upload_that_was_killed_is_made_anew_and_nothing_is_left", killed),
+    ("an_upload_that_was_interrupted_leaves_nothing_and_is_made_anew", interrupted),
 ];
 
 const ADDRESS: &str = "anklume_volume.it";
@@ -301,4 +302,47 @@ fn killed(run: &Workspace) {
     assert_eq!(run.attributes(ADDRESS)["size"], length.to_string());
     run.destroy();
     assert!(incus.project(&name).is_none());
+}
+
+/// By a Ctrl-C while the server says nothing more: a disk whose length is known, and an ISO that could pass for whole.
+fn interrupted(here: &Workspace) {
+    let run = &here.elsewhere("interrupted", &[]);
+    // What Incus has of an upload, in bytes.
+    let spooled = || -> u64 {
+        let directories = ["incus/backups", "incus/isos"].map(|name| fs::read_dir(run.lab().join(name)));
+        let entries = directories.into_iter().flatten().flatten().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|about| about.len()).sum()
+    };
+    let (name, incus) = (run.domain("uint"), run.incus());
+    let (content, sha256) = disk(3 << 20);
+    let heals = Arc::<AtomicBool>::default();
+    let healed = Arc::clone(&heals);
+    let server = serve(run, move |request| {
+        let file = Answer::file(request, &content, TAG);
+        let file = if request.path == "/cd.iso" { file.without_length() } else { file };
+        if healed.load(Ordering::Relaxed) { file } else { file.cut(2 << 20).hang() }
+    });
+    for (kind, path) in [("block", "/disk.raw"), ("iso", "/cd.iso")] {
+        heals.store(false, Ordering::Relaxed);
+        run.configure(&volume(&name, kind, &format!("url = \"{}\", sha256 = \"{sha256}\"", server.url(path))));
+        let asked = server.seen().len();
+        let received = || server.seen().len() > asked && spooled() > 1 << 20;
+        let (took, text) = run.interrupted_apply(Signal::INT, received);
+        assert!(took < Duration::from_secs(8), "the client took {took:?} to end");
+        assert!(text.contains("interrupted"), "{text}");
+        assert_eq!(names(run, &name), Vec::<String>::new(), "{text}");
+        assert!(!run.succeed(&["state", "list"]).text.contains(ADDRESS));
+        assert!(!incus.project(&name).unwrap()["config"].to_string().contains("user.anklume.iso."));
+        let ended = Instant::now();
+        while spooled() > 0 {
+            assert!(ended.elapsed() < Duration::from_secs(10), "Incus keeps what it had of {path}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        heals.store(true, Ordering::Relaxed);
+        run.apply();
+        run.plan_is_empty();
+        assert_eq!(names(run, &name).len(), 1);
+    }
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
 }

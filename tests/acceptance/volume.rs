@@ -259,8 +259,7 @@ resource "anklume_volume" "source" {
 "#;
 
 fn write(run: &Workspace, domain: &str, text: &str) {
-    let write = format!("echo {text} > /srv/text && sync");
-    run.incus().run(&["exec", "box", "--project", domain, "--", "sh", "-c", &write]);
+    run.incus().shell(domain, "box", &format!("echo {text} > /srv/text && sync"));
 }
 
 fn copied(run: &Workspace) {
@@ -311,7 +310,7 @@ fn text_of(run: &Workspace, domain: &str, volume: &str) -> String {
     let incus = run.incus();
     incus.run(&["launch", "busybox", "reader", "--project", domain, "-q"]);
     incus.run(&["storage", "volume", "attach", "default", volume, "reader", "/srv", "--project", domain]);
-    let text = incus.run(&["exec", "reader", "--project", domain, "--", "cat", "/srv/text"]);
+    let text = incus.shell(domain, "reader", "cat /srv/text");
     incus.run(&["delete", "-f", "reader", "--project", domain]);
     text
 }

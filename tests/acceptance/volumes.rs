@@ -30,7 +30,7 @@ fn configuration(domain: &str, volume: &str, instances: &str) -> String {
 const VOLUMES: &str = "  volumes = { data = { volume = anklume_volume.data.name, mount = \"/srv/data\" } }";
 
 fn shell(run: &Workspace, domain: &str, name: &str, line: &str) -> String {
-    run.incus().run(&["exec", name, "--project", domain, "--", "sh", "-c", line])
+    run.incus().shell(domain, name, line)
 }
 
 fn attached(run: &Workspace) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anklume::incus::{Client, Wait, instance};
+use anklume::incus::{Client, Wait, instance, volume};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -111,6 +111,32 @@ async fn a_list_is_not_used_after_a_write_to_its_project() {
     fake.client.run(instance::delete("p", "x"), &Wait::default()).await.unwrap();
     fake.client.read_instance("p", "a").await.unwrap();
     assert_eq!(fake.lines()[2..], ["DELETE /1.0/instances/x?project=p", ONE]);
+}
+
+/// Fifty creates choose their storage pool by one profile.
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_is_made_leaves_the_list_of_profiles_and_no_other() {
+    const PROFILES: &str = "GET /1.0/profiles?recursion=1&project=p";
+    let fake = Fake::start(|seen| async move {
+        tokio::time::sleep(SLOW).await;
+        match seen.line.as_str() {
+            PROFILES => sync(json!([{"name": "default"}])),
+            line if line.contains("/profiles/") => sync(json!({"name": "default"})),
+            line if line.starts_with("POST ") => sync(json!({})),
+            line => answer(line),
+        }
+    })
+    .await;
+    let profile = || fake.client.read_profile("p", "default");
+    let (one, two) = tokio::join!(profile(), profile());
+    assert!(one.unwrap().is_some() && two.unwrap().is_some());
+    overlap(&fake).await;
+    let before = fake.lines().len();
+    let (body, wait) = (volume::Create { name: "data".to_owned(), ..volume::Create::default() }, Wait::default());
+    let (made, found) = tokio::join!(fake.client.run(volume::create("p", "default", &body), &wait), profile());
+    assert!(made.is_ok() && found.unwrap().is_some() && profile().await.unwrap().is_some());
+    fake.client.read_instance("p", "a").await.unwrap();
+    assert_eq!(fake.lines()[before..], ["POST /1.0/storage-pools/default/volumes/custom?project=p", ONE]);
 }
 
 #[tokio::test(start_paused = true)]
