@@ -26,6 +26,18 @@ impl Server {
         self.api_extensions.contains(extension)
     }
 
+    /// Whether it leaves the content of an ISO volume behind when it renames that: before 6.0.5, and of the feature releases
+    /// before 6.15, on pools that are directories or subvolumes. No extension tells.
+    pub fn loses_renamed_isos(&self) -> bool {
+        let mut numbers = self.environment.server_version.split('.').map(|number| number.parse::<u32>().ok());
+        match (numbers.next().flatten(), numbers.next().flatten(), numbers.next().flatten()) {
+            (Some(6), Some(0), patch) => patch.unwrap_or_default() < 5,
+            (Some(major), Some(minor), _) => (major, minor) < (6, 15),
+            // An unknown version may be any.
+            _ => true,
+        }
+    }
+
     /// Whether it trusts us.
     pub fn is_trusted(&self) -> bool {
         self.auth == "trusted"
@@ -69,4 +81,23 @@ struct Trust<'a> {
 /// Adds a client certificate by a one-time token; sync. `certificate` is base64 DER without PEM lines.
 pub(crate) fn trust(token: &str, certificate: &str, name: &str) -> Request {
     Request::post(&["certificates"], &Trust { kind: "client", trust_token: token, certificate, name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_that_lose_a_renamed_iso_are_known() {
+        let loses = |version: &str| {
+            let environment = Environment { server_version: version.into(), ..Environment::default() };
+            Server { environment, ..Server::default() }.loses_renamed_isos()
+        };
+        for version in ["6.0.0", "6.0.4", "6.0", "6.1", "6.14", "5.21.2", ""] {
+            assert!(loses(version), "{version}");
+        }
+        for version in ["6.0.5", "6.0.6", "6.15", "6.23", "7.0.0", "7.3"] {
+            assert!(!loses(version), "{version}");
+        }
+    }
 }

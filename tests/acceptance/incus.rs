@@ -66,6 +66,11 @@ impl<'a> Incus<'a> {
         !self.lab.server_version().starts_with("6.0.")
     }
 
+    /// Whether Incus leaves the content of an ISO volume behind when it renames it.
+    pub(crate) fn loses_renamed_isos(&self) -> bool {
+        ["6.0.0", "6.0.1", "6.0.2", "6.0.3", "6.0.4"].contains(&self.lab.server_version().as_str())
+    }
+
     /// `GET path`: the metadata.
     pub(crate) fn query(&self, path: &str) -> Value {
         serde_json::from_str(&self.run(&["query", path])).unwrap()

@@ -374,12 +374,25 @@ fn uploaded(run: &Workspace) {
     assert_eq!((there["content_type"].as_str(), there["description"].as_str()), (Some("iso"), Some("a disk")));
     assert_eq!(run.attributes(ADDRESS)["size"], (3 << 20).to_string());
     run.survives_import(ADDRESS, &format!("{name}/default/data"));
+    let pool = run.lab().join("incus/storage-pools/default/custom");
+    let content = |volume: &str| std::fs::read(pool.join(format!("{name}_{volume}.iso/root.img"))).unwrap();
+    assert_eq!(content("data"), vec![7; 3 << 20]);
     run.configure(
         &from(&iso, "  content_type = \"iso\"\n  description = \"the same\"").replace("\"data\"", "\"other\""),
     );
     run.plan_updates(&[ADDRESS]);
-    run.apply();
-    run.plan_is_empty();
+    // 6.0.4 would leave the content behind.
+    if incus.loses_renamed_isos() {
+        let told = run.apply_fails();
+        assert!(told.contains("Incus would lose its content"), "{told}");
+        assert_eq!(content("data"), vec![7; 3 << 20]);
+    } else {
+        run.apply();
+        run.plan_is_empty();
+        assert_eq!(content("other"), vec![7; 3 << 20]);
+    }
+    let left = std::fs::read_dir(&pool).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(!left.into_iter().any(|name| name.to_string_lossy().contains("anklume-")));
     // A raw disk of this machine is wrapped on its way; a gap at its end is filled up.
     let raw = file("disk.raw");
     std::fs::write(&raw, vec![5; (1 << 20) + 1]).unwrap();

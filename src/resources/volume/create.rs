@@ -181,13 +181,15 @@ impl Creation<'_> {
     }
 
     async fn filled(&self) -> Result<Made, Failure> {
-        if let Some(found) = self.target.fetch().await.map_err(|error| self.target.failed("create", &error))? {
-            return Ok(self.recognise(&found)?);
-        }
         let is_iso = self.model.is_iso();
         let temporary = self.target.named(&format!("anklume-{}", &self.marks.fingerprint[..16]));
+        let found = self.target.fetch().await.map_err(|error| self.target.failed("create", &error))?;
+        let made = found.map(|found| self.recognise(&found)).transpose()?;
         if let Err(error) = temporary.delete(false, &self.wait).await {
             return Err(self.target.explain("create", &error).await.into());
+        }
+        if let Some(made) = made {
+            return Ok(made);
         }
         let result = self.fill_and_rename(&temporary).await;
         if result.is_err() {
@@ -205,6 +207,17 @@ impl Creation<'_> {
         result
     }
 
+    /// The volume as a copy of `temporary`.
+    fn copied(&self, temporary: &Target<'_>) -> volume::Create {
+        volume::Create {
+            name: self.target.name.clone(),
+            content_type: self.model.content_type.clone(),
+            description: String::new(),
+            config: crate::incus::Config::new(),
+            source: Some(volume::Source::copy(&temporary.project, &temporary.pool, &temporary.name, None)),
+        }
+    }
+
     async fn fill_and_rename(&self, temporary: &Target<'_>) -> Result<Made, Failure> {
         if self.model.is_iso() {
             let mut wanted = Volume::default();
@@ -216,10 +229,18 @@ impl Creation<'_> {
         }
         source::fill(self.session, temporary, &self.model, &self.headers, &self.marks, &self.wait).await?;
         let target = &self.target;
-        let rename = volume::rename(&target.project, &target.pool, &temporary.name, &target.name);
-        match target.client.run(rename, &self.wait).await {
+        let server = target.client.server().await.map_err(|error| target.failed("create", &error))?;
+        let copies = self.model.is_iso() && server.loses_renamed_isos();
+        let commit = match copies {
+            true => volume::create(&target.project, &target.pool, &self.copied(temporary)),
+            false => volume::rename(&target.project, &target.pool, &temporary.name, &target.name),
+        };
+        match target.client.run(commit, &self.wait).await {
             Ok(_) => {}
             Err(error) => return self.unclear(error).await,
+        }
+        if copies {
+            temporary.delete(false, &self.wait).await.map_err(|error| target.failed("create", &error))?;
         }
         if self.model.is_iso() {
             let describe = |volume: &mut Volume| self.model.apply(volume, &Filled::default());

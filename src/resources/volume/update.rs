@@ -83,6 +83,12 @@ impl Change<'_> {
         let Some(found) = found else {
             return Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again."));
         };
+        if self.model.is_iso() && old.pool == new.pool {
+            let server = old.client.server().await.map_err(|error| failed(&error))?;
+            if server.loses_renamed_isos() {
+                return Err(loses(old, &server.environment.server_version));
+            }
+        }
         let users = users::users(old, &found.used_by).await.map_err(|error| failed(&error))?;
         if !users.running.is_empty() {
             return Err(in_use(old, new, &users.running));
@@ -112,6 +118,18 @@ impl Change<'_> {
         }
         Ok(())
     }
+}
+
+fn loses(old: &Target<'_>, version: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("name"),
+        "Unable to rename volume: Incus would lose its content",
+        format!(
+            "Incus {version} leaves the content of an ISO volume behind when it renames it; 6.0.5 and 6.15 mended that. Nothing was \
+             changed. Keep the name \"{}\", update Incus, or make a second volume and remove this one.",
+            old.name
+        ),
+    )
 }
 
 fn in_use(old: &Target<'_>, new: &Target<'_>, running: &[String]) -> Diagnostic {
