@@ -151,15 +151,14 @@ fn machine_of(event: &Value) -> String {
 async fn look(client: &Client, project: &str, name: &str, over: &AtomicBool, pause: Duration) -> Looked {
     let mut looked = Looked::default();
     while !over.load(Ordering::Relaxed) && (looked.answers.is_none() || looked.address.is_none()) {
-        let asked = Instant::now();
         if let Ok(state) = client.get::<instance::State>(instance::state(project, name)).await {
             let state = state.value;
             if state.processes > 0 {
-                looked.answers.get_or_insert(asked);
+                looked.answers.get_or_insert_with(Instant::now);
             }
             let mut addresses = state.network.values().flat_map(|nic| &nic.addresses);
             if addresses.any(|one| one.family == "inet" && one.scope == "global") {
-                looked.address.get_or_insert(asked);
+                looked.address.get_or_insert_with(Instant::now);
             }
         }
         tokio::time::sleep(pause).await;
