@@ -136,6 +136,12 @@ impl Workspace {
         self.lab.socket()
     }
 
+    /// Whether this run's Incus is in a machine that is emulated.
+    pub(crate) fn is_emulated(&self) -> bool {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/vm.sh");
+        !Command::new(script).arg("quick").output().unwrap().status.success()
+    }
+
     /// Where this run's Incus answers over HTTPS.
     pub(crate) fn address(&self) -> &'static str {
         self.lab.address()
