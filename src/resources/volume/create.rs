@@ -207,13 +207,13 @@ impl Creation<'_> {
         result
     }
 
-    /// The volume as a copy of `temporary`.
-    fn copied(&self, temporary: &Target<'_>) -> volume::Create {
+    /// The volume as a copy of `temporary`, which is `filled`: Incus takes no size from an ISO that it copies.
+    fn copied(&self, temporary: &Target<'_>, filled: Volume) -> volume::Create {
         volume::Create {
             name: self.target.name.clone(),
             content_type: self.model.content_type.clone(),
             description: String::new(),
-            config: crate::incus::Config::new(),
+            config: filled.config.into_iter().filter(|(key, _)| key == model::SIZE).collect(),
             source: Some(volume::Source::copy(&temporary.project, &temporary.pool, &temporary.name, None)),
         }
     }
@@ -232,7 +232,10 @@ impl Creation<'_> {
         let server = target.client.server().await.map_err(|error| target.failed("create", &error))?;
         let copies = self.model.is_iso() && server.loses_renamed_isos();
         let commit = match copies {
-            true => volume::create(&target.project, &target.pool, &self.copied(temporary)),
+            true => {
+                let filled = temporary.fetch().await.map_err(|error| target.failed("create", &error))?;
+                volume::create(&target.project, &target.pool, &self.copied(temporary, filled.unwrap_or_default()))
+            }
             false => volume::rename(&target.project, &target.pool, &temporary.name, &target.name),
         };
         match target.client.run(commit, &self.wait).await {
