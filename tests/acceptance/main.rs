@@ -34,6 +34,7 @@ mod web_server;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cli::{Client, Workspace};
 use lab::{Kind, Lab};
@@ -97,8 +98,11 @@ fn main() -> ExitCode {
         for &(noun, cases) in nouns {
             for &(sentence, body) in cases {
                 let (lab, client) = (Arc::clone(&lab), Arc::clone(&client));
-                trials.push(Trial::test(format!("{noun}::{sentence} ({})", client.name), move || {
+                let name = format!("{noun}::{sentence} ({})", client.name);
+                trials.push(Trial::test(name.clone(), move || {
+                    let begun = Instant::now();
                     body(&Workspace::new(lab, client));
+                    println!("{:.0} s: {name}", begun.elapsed().as_secs_f32());
                     Ok(())
                 }));
             }
