@@ -257,9 +257,9 @@ impl Ruleset {
         (!text.is_empty()).then_some(text)
     }
 
-    /// All but the base chain removed and defined again; `None` where that does not do.
+    /// All removed and defined again but the chains, which are emptied and filled; `None` where that does not do.
     fn laid_out_anew(&self, present: &Present) -> Option<String> {
-        let things = present.beside_the_base_chain()?;
+        let things = present.beside_the_chains_of(self)?;
         let mut text = String::new();
         for chain in present.chains.keys() {
             let _ = writeln!(text, "flush chain inet anklume {chain}");

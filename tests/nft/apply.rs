@@ -220,10 +220,10 @@ fn killed() {
     let (x, y) = (of("x"), of("y"));
     apply(&x);
     let mut ends = [0, 0];
-    for round in 0..80_u64 {
+    for round in 0..40_u64 {
         let which = if drift(&x).is_empty() { "y" } else { "x" };
         let mut child = Command::new(std::env::current_exe().unwrap()).env(CHILD, which).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(1000 * round + 137 * (round % 7)));
+        std::thread::sleep(Duration::from_micros(2000 * round + 137 * (round % 7)));
         child.kill().unwrap();
         child.wait().unwrap();
         // The shell ends with its input; a transaction that it runs is finished under the lock.

@@ -19,9 +19,10 @@ pub const CASES: &[Case] = &[
 /// How many tables share one run of nft; it takes longer for each when they are many.
 const BATCH: u64 = 20;
 
-/// `ROUNDS` of them; each core has a network namespace of its own.
+/// `ROUNDS` of them, a thousand where that is not set; each core has a network namespace of its own.
 fn random() {
-    let rounds = rounds(2_000);
+    let asked = std::env::var("ROUNDS").ok().filter(|rounds| !rounds.is_empty());
+    let rounds: u64 = asked.map_or(1_000, |rounds| rounds.parse().unwrap());
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let workers: Vec<_> = (0..cores)
         .map(|core| {
@@ -39,11 +40,6 @@ fn random() {
         worker.join().unwrap();
     }
     println!("{} random sets of policies came back equal", rounds.div_ceil(BATCH) * BATCH);
-}
-
-/// How often what is random is repeated: `ROUNDS`, or `fewer` where that is not set.
-pub fn rounds(fewer: u64) -> u64 {
-    std::env::var("ROUNDS").ok().filter(|rounds| !rounds.is_empty()).map_or(fewer, |rounds| rounds.parse().unwrap())
 }
 
 fn come_back(path: &str, batch: u64) {
