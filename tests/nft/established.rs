@@ -104,6 +104,7 @@ fn withdrawn() {
         apply(&router.ruleset(&NAMES, &all[1..]));
         // Nothing that comes after the transaction gets behind our chain.
         let before = passed();
+        assert!(!before.contains("packets 0 "), "{before}");
         lost.is_dead(Duration::from_secs(2));
         assert_eq!(passed(), before);
         kept.flows();
