@@ -196,7 +196,7 @@ fn offline(run: &Workspace) {
     run.configure(
         "locals {\n  names = [for n in range(200) : format(\"d%03d\", n)]\n}\n\n\
          resource \"anklume_nft_isolation\" \"host\" {\n  domains = { for name in local.names : name => null }\n  policies = {\n    \
-         for n in range(2000) : \"p${n}\" => {\n      from = local.names[n % 200]\n      \
+         for n in concat(range(1000), range(1000, 2000)) : \"p${n}\" => {\n      from = local.names[n % 200]\n      \
          to = local.names[(n + 1 + floor(n / 200)) % 200]\n      ports = [\"443\", \"8000-8010\"]\n      protocol = \"tcp\"\n    }\n  }\n}\n",
     );
     let begun = Instant::now();
