@@ -154,7 +154,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`Error::Foreign`] and [`Error::ForeignFile`] before anything is touched; [`Error::NotAsWritten`].
+    /// [`Error::Foreign`], [`Error::ForeignFile`] and [`Error::File`] before anything is touched; [`Error::NotAsWritten`].
     pub async fn apply(&self, ruleset: &Ruleset, file: Option<&PersistPath>, limit: &Limit) -> Result<Applied, Error> {
         self.take_over(ruleset, &Before::default(), file, limit).await
     }
@@ -182,6 +182,7 @@ impl Host {
             .ends("reading the rules", async {
                 if let Some(path) = file {
                     ours_or_absent(&mut shell, path, &files).await?;
+                    room(&mut shell, path).await?;
                 }
                 owned(&mut shell, &tables).await
             })
@@ -424,6 +425,12 @@ async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owners: &[Fingerp
             Err(Error::ForeignFile { path: path.to_string(), comment: mark.map(str::to_owned) })
         }
     }
+}
+
+/// Whether the file can be where it should.
+async fn room(shell: &mut Shell, path: &PersistPath) -> Result<(), Error> {
+    let answer = shell.ask("room", &[path.as_str()]).await?;
+    if answer.code == 0 { Ok(()) } else { Err(in_file(path, &answer)) }
 }
 
 async fn store(shell: &mut Shell, path: &PersistPath, text: &str) -> Result<(), Error> {

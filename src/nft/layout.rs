@@ -298,6 +298,17 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
             ),
             accept(),
         ]),
+        // A bridge on which the host has no address has no route either: what was routed goes where the routes say. Rules
+        // of routing by the interface of arrival are not asked.
+        rule([
+            matches(
+                &format!("fib daddr . mark oifname != \"{wildcard}\""),
+                "!=",
+                json!({"fib": {"result": "oifname", "flags": ["daddr", "mark"]}}),
+                json!(wildcard),
+            ),
+            accept(),
+        ]),
         // No host forwards these from one interface to another (RFC 5771, RFC 4291), so it is one bridge.
         rule([
             any_of(

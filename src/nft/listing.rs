@@ -114,6 +114,24 @@ impl Present {
         self.layout_differences(ruleset).iter().all(|(name, _)| is_owner(name))
     }
 
+    /// Everything of the table but the chains of `ruleset`, as kind and name, in an order in which it can be deleted once
+    /// no chain has a rule. `None` where the kernel does not call the base chain as it should, or where nft has no words
+    /// for a thing.
+    pub(super) fn beside_the_chains_of(&self, ruleset: &Ruleset) -> Option<Vec<(&str, &str)>> {
+        let [kind, hook, priority, _] = self.chains.get(BASE)?.hook.as_ref()?;
+        if kind != "filter" || hook != "forward" || *priority != -1 {
+            return None;
+        }
+        let strange = self.strange.iter().map(|thing| thing.rsplit_once(' ').filter(|(kind, _)| *kind != "table flag"));
+        let sets = self.sets.keys().map(|name| Some(("set", name.as_str())));
+        let is_ours = |name: &str, there: &PresentChain| {
+            name == BASE || ruleset.chains.iter().any(|chain| chain.name == name && there.is_called_as(chain))
+        };
+        let others = self.chains.iter().filter(|(name, there)| !is_ours(name, there));
+        let chains = others.map(|(name, _)| Some(("chain", name.as_str())));
+        strange.chain(sets).chain(chains).collect()
+    }
+
     /// The names of the empty sets that say whose it is.
     pub(super) fn owners(&self) -> impl Iterator<Item = &str> {
         self.sets.keys().map(String::as_str).filter(|name| is_owner(name))

@@ -217,12 +217,13 @@ impl Ruleset {
 
     /// The script that leads from `present` here, in one transaction; `None` if nothing differs.
     ///
-    /// Where the layout is ours it adds and deletes elements and rewrites the rules of a chain, and never the chain
-    /// itself: the kernel calls a new base chain while it is still empty and an old one when it is already, so a
-    /// packet that passes between the two would meet no rule.
+    /// It adds and deletes elements, rewrites the rules of a chain, and defines anew the sets and chains that somebody
+    /// changed, but never the base chain: the kernel calls a new one while it is still empty and an old one when it is
+    /// already, so a packet that passes between the two would meet no rule. Only where others took the base chain off
+    /// its hook is the whole table defined anew.
     pub(super) fn change(&self, present: &Present) -> Option<String> {
         if !present.is_laid_out_as(self) {
-            return Some(self.script());
+            return Some(self.laid_out_anew(present).unwrap_or_else(|| self.script()));
         }
         let mut text = String::new();
         let owner = self.owner();
@@ -255,6 +256,20 @@ impl Ruleset {
         }
         (!text.is_empty()).then_some(text)
     }
+
+    /// All removed and defined again but the chains, which are emptied and filled; `None` where that does not do.
+    fn laid_out_anew(&self, present: &Present) -> Option<String> {
+        let things = present.beside_the_chains_of(self)?;
+        let mut text = String::new();
+        for chain in present.chains.keys() {
+            let _ = writeln!(text, "flush chain inet anklume {chain}");
+        }
+        for (kind, name) in things {
+            let _ = writeln!(text, "delete {kind} inet anklume {name}");
+        }
+        text.push_str(&definition(Some(&self.fingerprint), &self.sets, &self.chains));
+        Some(text)
+    }
 }
 
 /// The comment of the first rule of a table.
@@ -283,7 +298,11 @@ fn marked(chain: &Chain, index: usize, fingerprint: Option<&Fingerprint>) -> Str
 }
 
 fn script(fingerprint: Option<&Fingerprint>, sets: &BTreeMap<Set, Elements>, chains: &[Chain]) -> String {
-    let mut text = String::from("table inet anklume\ndelete table inet anklume\ntable inet anklume {\n");
+    format!("table inet anklume\ndelete table inet anklume\n{}", definition(fingerprint, sets, chains))
+}
+
+fn definition(fingerprint: Option<&Fingerprint>, sets: &BTreeMap<Set, Elements>, chains: &[Chain]) -> String {
+    let mut text = String::from("table inet anklume {\n");
     if let Some(fingerprint) = fingerprint {
         let _ = writeln!(text, "\tset {} {{\n\t\ttype ifname\n\t}}", owner(fingerprint));
     }

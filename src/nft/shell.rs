@@ -31,6 +31,8 @@ const SCRIPT: &str = concat!(
     "out=$( { printf \"%s\\n\" \"$out\" >$f.script && nft -c -f $f.script && nft -f $f.script; } 2>&1 ); rc=$?; rm -f $f.script;; ",
     "delete) out=$(nft delete table inet anklume 2>&1); rc=$?;; ",
     "file) IFS= read -r path; if [ -e \"$path\" ]; then out=$(head -c 16777216 \"$path\" 2>&1); rc=$?; else rc=44; fi;; ",
+    "room) IFS= read -r path; rc=1; if [ -d \"$path\" ]; then out=\"is a directory\"; elif [ -w \"${path%/*}/\" ]; then rc=0; ",
+    "elif [ -d \"${path%/*}/\" ]; then out=\"the directory cannot be written\"; else out=\"no such directory\"; fi;; ",
     "store) IFS= read -r path; if out=$(body); then :; else exit 1; fi; ",
     "if [ -d \"$path\" ]; then out=\"is a directory\"; rc=1; else ",
     "out=$( { rm -f \"$path.anklume\" && printf \"%s\\n\" \"$out\" >\"$path.anklume\" && sync \"$path.anklume\" ",

@@ -17,6 +17,7 @@ mod serve;
 mod server;
 mod service;
 mod settle;
+mod socket;
 mod state_json;
 mod tls;
 mod type_json;

@@ -1,17 +1,15 @@
 //! The life of the process: cookie, handshake, requests, end.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{env, fmt, fs};
+use std::{env, fmt};
 
 use base64::Engine as _;
 use rustix::process::{Pid, getppid};
-use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +21,7 @@ use tonic::transport::server::Connected;
 use super::provider::Provider;
 use super::server::Server;
 use super::service::{Controller, Service};
+use super::socket::SocketDirectory;
 use super::wire::controller::grpc_controller_server::GrpcControllerServer;
 use super::wire::tfplugin6::provider_server::ProviderServer;
 use super::{log, tls};
@@ -172,7 +171,7 @@ async fn end_with_core<P: Provider>(core_id: Option<Pid>, server: Arc<Server<P>>
 /// A provider behind its private socket, whose directory goes with it.
 pub struct Listening<P: Provider> {
     server: Arc<Server<P>>,
-    directory: TempDir,
+    directory: SocketDirectory,
     listener: UnixListener,
     tls: Option<tls::Identity>,
     end: CancellationToken,
@@ -198,17 +197,15 @@ impl<P: Provider> Listening<P> {
             parent = PathBuf::from("/tmp");
         }
         let prefix = format!("{}-", name.rsplit('/').next().unwrap_or(name));
-        let mut builder = tempfile::Builder::new();
-        let directory = builder.prefix(&prefix).permissions(fs::Permissions::from_mode(0o700)).tempdir_in(parent);
-        let directory = directory.map_err(ServeError::Io)?;
-        let listener = UnixListener::bind(directory.path().join("socket")).map_err(ServeError::Io)?;
+        let directory = SocketDirectory::new(&parent, &prefix).map_err(ServeError::Io)?;
+        let listener = UnixListener::bind(directory.socket()).map_err(ServeError::Io)?;
         let server = Arc::new(Server::new(provider, tls.is_none()));
         Ok(Listening { server, directory, listener, tls, end: CancellationToken::new() })
     }
 
     /// Where the socket is.
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("socket")
+        self.directory.socket()
     }
 
     /// What the core reads from standard output.

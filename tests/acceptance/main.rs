@@ -34,6 +34,7 @@ mod web_server;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cli::{Client, Workspace};
 use lab::{Kind, Lab};
@@ -41,6 +42,16 @@ use libtest_mimic::{Arguments, Trial};
 
 /// A test of one noun or story: its name, a true sentence, and what shows it.
 type Case = (&'static str, fn(&Workspace));
+
+/// What is no matter of the client, or long: the first one shows it.
+const WITH_THE_FIRST_CLIENT: [&str; 6] = [
+    "a_withdrawn_connection_stops_and_a_kept_one_goes_on",
+    "no_packet_passes_while_policies_are_applied",
+    "every_change_by_hand_is_shown_by_name_and_repaired",
+    "an_apply_that_is_killed_converges",
+    "a_file_that_cannot_be_written_is_told_and_the_next_apply_works",
+    "a_machine_that_is_not_the_incus_host_is_refused",
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -93,12 +104,18 @@ fn main() -> ExitCode {
     // A machine takes a minute and more to boot: the first client shows it.
     let clients = if kind == Kind::Private { &clients[..] } else { &clients[..1] };
     let mut trials = Vec::new();
-    for client in clients.iter().cloned().map(Arc::new) {
+    for (index, client) in clients.iter().cloned().map(Arc::new).enumerate() {
         for &(noun, cases) in nouns {
             for &(sentence, body) in cases {
+                if index > 0 && WITH_THE_FIRST_CLIENT.contains(&sentence) {
+                    continue;
+                }
                 let (lab, client) = (Arc::clone(&lab), Arc::clone(&client));
-                trials.push(Trial::test(format!("{noun}::{sentence} ({})", client.name), move || {
+                let name = format!("{noun}::{sentence} ({})", client.name);
+                trials.push(Trial::test(name.clone(), move || {
+                    let begun = Instant::now();
                     body(&Workspace::new(lab, client));
+                    println!("{:.0} s: {name}", begun.elapsed().as_secs_f32());
                     Ok(())
                 }));
             }

@@ -175,6 +175,7 @@ fn unwritten(here: &Workspace) {
         refused.contains("Unable to create isolation") && refused.contains("The directory has to exist"),
         "{refused}"
     );
+    assert!(!has_table(&run));
     run.configure(&at(&file));
     run.apply();
     run.plan_is_empty();

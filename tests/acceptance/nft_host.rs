@@ -192,6 +192,17 @@ fn offline(run: &Workspace) {
     run.configure_provider("  address = \"unix:///nonexistent/unix.socket\"\n", &isolation(&["a", "b"], POLICY, ""));
     let text = run.succeed(&["plan", "-refresh=false", "-input=false", "-no-color"]).text;
     assert!(text.contains("\"policy/web\"") && text.contains("tcp"), "{text}");
+    // The client itself takes most of it: 200 domains, 2,000 policies.
+    run.configure(
+        "locals {\n  names = [for n in range(200) : format(\"d%03d\", n)]\n}\n\n\
+         resource \"anklume_nft_isolation\" \"host\" {\n  domains = { for name in local.names : name => null }\n  policies = {\n    \
+         for n in concat(range(1000), range(1000, 2000)) : \"p${n}\" => {\n      from = local.names[n % 200]\n      \
+         to = local.names[(n + 1 + floor(n / 200)) % 200]\n      ports = [\"443\", \"8000-8010\"]\n      protocol = \"tcp\"\n    }\n  }\n}\n",
+    );
+    let begun = Instant::now();
+    let text = run.succeed(&["plan", "-refresh=false", "-input=false", "-no-color"]).text;
+    println!("200 domains and 2,000 policies are planned in {:?} ({})", begun.elapsed(), run.client());
+    assert!(text.contains("\"policy/p1999\"") && begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     // All that is wrong, at once.
     let wrong = "    a = { from = \"a\", to = \"host\" }\n    b = { from = \"a\", to = \"b\", ports = [\"443\"] }";
     run.configure(&isolation(&["a", "b"], wrong, ""));

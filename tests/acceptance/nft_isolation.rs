@@ -338,7 +338,8 @@ fn applies(here: &Workspace) {
                    add rule inet witness after iifname net-a oifname net-b counter name passed";
     output(&run, "nft", &[witness]);
     let to = address(1);
-    let ping = background(&format!("ping -q -i 0.005 {to}"));
+    // One that starts before the container has its route ends at once.
+    let ping = background(&format!("while :; do ping -q -i 0.005 {to}; usleep 50000; done"));
     shell(&run, "a", &format!("{ping} {ping}"));
     let started = Instant::now();
     while witnessed(&run).0 == 0 {

@@ -65,7 +65,9 @@ fn main() -> ExitCode {
         cases.iter().map(move |&(sentence, body)| {
             Trial::test(format!("{story}::{sentence}"), move || {
                 net::no_table();
+                let begun = std::time::Instant::now();
                 body();
+                println!("{:6.1} s", begun.elapsed().as_secs_f32());
                 Ok(())
             })
         })

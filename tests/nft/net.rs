@@ -22,7 +22,7 @@ pub const PORTS: [u16; 2] = [443, 444];
 /// How long what has to pass may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long what must not pass is waited for.
-const BRIEF: Duration = Duration::from_millis(250);
+const BRIEF: Duration = Duration::from_millis(200);
 
 /// What a command printed; it has to succeed.
 #[track_caller]

@@ -11,8 +11,9 @@ pub(super) fn schema() -> Schema {
          `inet anklume` of nftables, which nothing else may use; no other table is read or changed. Everything it drops is between two \
          bridges of domains, so egress, DHCP, DNS, Docker and libvirt are left alone. It can be applied before any domain exists: give \
          the instances `depends_on`, and no packet passes before the rules.\n\n\
-         What a policy no longer allows stops with the apply, open connections too; what stays allowed is not interrupted. `rules` is \
-         known when planning: a changed policy is one changed line.\n\n\
+         What a policy no longer allows stops with the apply, open connections too; what stays allowed is not interrupted. Only at the \
+         first apply, TCP connections that are open between domains are cut, allowed ones too, if nothing on the host tracks connections \
+         yet; a bridge with NAT does. `rules` is known when planning: a changed policy is one changed line.\n\n\
          Traffic to the host itself never crosses these rules. What stays reachable there from every domain: DNS and DHCP of its bridge, \
          `proxy` devices, Incus' API if it listens on all addresses, and any other service of the host. Protect those with the host's own \
          firewall.\n\n\
@@ -23,7 +24,8 @@ pub(super) fn schema() -> Schema {
             Attribute::map("domains", Type::String).required().describe(
                 "The domains that are kept apart: name to bridge, as `{ for d in [anklume_domain.pro, anklume_domain.perso] : d.name => \
                  d.bridge }`. A bridge of null is the domain's own, `net-<name>` with the provider's `nesting_prefix`. Bridges `net-*` \
-                 that are not listed are kept apart from all others as well.",
+                 that are not listed are kept apart from all others as well; list those between which the host routes by the interface \
+                 of arrival (`ip rule ... iif`).",
             ),
             endpoints(),
             policies(),
