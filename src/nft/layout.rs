@@ -257,6 +257,16 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
     ];
     let listed = vec![
         rule([in_set(&[Key::Iif, Key::Oif], Set::Same), accept()]),
+        // Answers are known by their addresses: a third domain must not borrow those of the one that was asked.
+        rule([
+            matches(
+                "fib saddr . iif oif missing",
+                "==",
+                json!({"fib": {"result": "oif", "flags": ["saddr", "iif"]}}),
+                json!(false),
+            ),
+            drop(),
+        ]),
         rule([
             matches("ct state related", "in", state.clone(), json!("related")),
             any_of("meta l4proto { 1, 58 }", "==", Key::Protocol.json(), json!([1, 58])),

@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     ("nor does it under an opposite policy that stands, nor when conntrack has forgotten it", opposite),
     ("nor by a forged ICMP error, while errors of what stands pass", forged),
     ("nor by one beside any other policy of the same protocol between the two", forged_beside),
+    ("nobody answers in the place of another domain", third),
     ("what stays allowed loses nothing while others change", kept),
     ("while packets run between two forbidden domains a hundred applies let not one through", flood),
 ];
@@ -236,6 +237,35 @@ fn heard([(to, a), (from, b)]: [(&str, IpAddr); 2], connections: &[(u16, u16)]) 
     }
     found.sort_unstable();
     found
+}
+
+fn third() {
+    let router = Router::up("", &NAMES);
+    apply(&router.ruleset(
+        &NAMES,
+        &[("x", policy("a", "b", Some("udp"), &["53"])), ("y", policy("a", "c", Some("udp"), &["53"]))],
+    ));
+    shell(
+        "for it in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$it; done\n\
+         ip -n c1 addr add 10.9.1.1/32 dev lo\nip -n c1 addr add fd00:1::1/128 dev lo nodad",
+    );
+    for (a, b) in [(router.v4("a1"), router.v4("b1")), (router.v6("a1"), router.v6("b1"))] {
+        let bound =
+            |guest: &str, address: SocketAddr| inside(guest, move || UdpSocket::bind(address).unwrap()).join().unwrap();
+        let target = SocketAddr::new(b, 53);
+        let (asks, answers, forges) = (bound("a1", SocketAddr::new(a, 0)), bound("b1", target), bound("c1", target));
+        asks.connect(target).unwrap();
+        asks.send(b"?").unwrap();
+        answers.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let (_, from) = answers.recv_from(&mut [0; 16]).unwrap();
+        forges.send_to(b"forged", from).unwrap();
+        std::thread::sleep(UNDER_WAY);
+        answers.send_to(b"true", from).unwrap();
+        asks.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut buffer = [0; 16];
+        let length = asks.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"true");
+    }
 }
 
 fn kept() {
