@@ -3,16 +3,15 @@
 #
 #   tofu plan -out=plan.bin && tofu show -json plan.bin | ./review.sh
 #
-# Fails when an isolation is destroyed or replaced, a domain leaves it, a rule is not known yet, or a policy is new or
-# changed that everything may pass, that begins in one of $NEVER_FROM, or that ends in one of $NEVER_TO (names of domains,
-# separated by spaces). REVIEWED=1: says the same, and does not fail.
+# Fails when an isolation is destroyed or replaced, a domain leaves it or has another bridge, its file for the next boot
+# goes, a rule is not known yet, or the line of a policy is new or changed that everything may pass, that begins in one of
+# $NEVER_FROM, or that ends in one of $NEVER_TO (names of domains, separated by spaces). REVIEWED=1: says the same, and
+# does not fail.
 set -euo pipefail
 
 report=$(jq -r --arg from "${NEVER_FROM-untrusted disposable}" --arg to "${NEVER_TO-admin}" '
     def words: split(" ") | map(select(. != ""));
     def texts: with_entries(.value = (.value // "(known after apply)"));
-    # A policy as it counts here; what it is called for is free text.
-    def meant: if . == null then null else del(.description) end;
 
     .resource_changes[]? | select(.type == "anklume_nft_isolation") | .address as $address | .change as $change
     | ($change.before // {}) as $before | ($change.after // {}) as $after | ($change.after_unknown // {}) as $unknown
@@ -22,19 +21,21 @@ report=$(jq -r --arg from "${NEVER_FROM-untrusted disposable}" --arg to "${NEVER
     | def domain: . as $name | $endpoints[$name].domain // $name;
     [
         (($old + $new) | keys[] | select($old[.] != $new[.])
-            | if $old[.] == null then "+ \(.): \($new[.])" elif $new[.] == null then "- \(.): \($old[.])" else "~ \(.): \($old[.]) => \($new[.])" end),
+            | if $old[.] == null then "+ \(@json): \($new[.])" elif $new[.] == null then "- \(@json): \($old[.])" else "~ \(@json): \($old[.]) => \($new[.])" end),
 
         (if $change.actions | index("delete") // index("forget") then "REFUSED \($address): the isolation goes, if only for a moment" else empty end),
         (if $unknown.rules == true then "REFUSED \($address): no rule is known yet" else empty end),
-        (select($change.actions | index("delete") // index("forget") | not) | $old | keys[] | select(startswith("domain/")) as $rule | select($new[$rule] == null)
-            | "REFUSED \(.): the domain leaves the isolation"),
-        ($new | to_entries[] | select(.value == "(known after apply)") | "REFUSED \(.key): what it says is known after apply only"),
-        ($after.policies // {} | to_entries[] | select((.value | meant) != ($before.policies[.key]? | meant)) | .key as $name | .value
+        (select($change.actions | index("delete") // index("forget") | not) | $old | keys[] | select(startswith("domain/") and $old[.] != $new[.])
+            | "REFUSED \(@json): the domain \(if $new[.] == null then "leaves the isolation" else "has another bridge" end)"),
+        (if $before.persist_path != null and $after.persist_path == null and $unknown.persist_path != true
+            then "REFUSED \($address): after a reboot the domains can talk, as no file holds the rules" else empty end),
+        ($new | to_entries[] | select(.value == "(known after apply)") | "REFUSED \(.key | @json): what it says is known after apply only"),
+        ($after.policies // {} | to_entries[] | "policy/\(.key)" as $rule | select($old[$rule] != $new[$rule]) | ($rule | @json) as $name | .value
             | ([[.from, .to]] + (if .bidirectional then [[.to, .from]] else [] end)) as $ways
             | ($ways[] | (.[0] | domain) as $begins | (.[1] | domain) as $ends_in
-                | (if $from | words | index($begins) then "REFUSED policy/\($name): it begins in \($begins)" else empty end),
-                  (if $to | words | index($ends_in) then "REFUSED policy/\($name): it ends in \($ends_in)" else empty end)),
-              (if .protocol == null then "REFUSED policy/\($name): everything may pass" else empty end))
+                | (if $from | words | index($begins) then "REFUSED \($name): it begins in \($begins)" else empty end),
+                  (if $to | words | index($ends_in) then "REFUSED \($name): it ends in \($ends_in)" else empty end)),
+              (if .protocol == null then "REFUSED \($name): everything may pass" else empty end))
     ] | .[]')
 
 [[ -z $report ]] || printf '%s\n' "$report"

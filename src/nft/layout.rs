@@ -47,12 +47,10 @@ pub(super) enum Set {
     At6,
     Both4,
     Both6,
-    /// Of every policy, what an ICMP error may be about.
-    Errors,
 }
 
 impl Set {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Bridges,
         Self::Same,
         Self::Open,
@@ -64,7 +62,6 @@ impl Set {
         Self::At6,
         Self::Both4,
         Self::Both6,
-        Self::Errors,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -80,7 +77,6 @@ impl Set {
             Self::At6 => "at6",
             Self::Both4 => "both4",
             Self::Both6 => "both6",
-            Self::Errors => "errors",
         }
     }
 
@@ -96,7 +92,6 @@ impl Set {
             Self::At6 => &[Interface, Address6],
             Self::Both4 => &[Address4, Address4, Protocol, Port],
             Self::Both6 => &[Address6, Address6, Protocol, Port],
-            Self::Errors => &[Interface, Interface, Protocol],
         }
     }
 
@@ -118,8 +113,13 @@ enum Key {
     Protocol,
     SourcePort,
     DestinationPort,
-    /// Of the connection that a packet belongs to, or that an ICMP error is about.
+    /// Of the connection that an ICMP error is about, as the one who answers sees it.
     CtProtocol,
+    CtPort,
+    CtOpener4,
+    CtOpener6,
+    CtAnswerer4,
+    CtAnswerer6,
 }
 
 impl Key {
@@ -135,11 +135,17 @@ impl Key {
             Self::SourcePort => "th sport",
             Self::DestinationPort => "th dport",
             Self::CtProtocol => "ct protocol",
+            Self::CtPort => "ct reply proto-src",
+            Self::CtOpener4 => "ct original ip saddr",
+            Self::CtOpener6 => "ct original ip6 saddr",
+            Self::CtAnswerer4 => "ct reply ip saddr",
+            Self::CtAnswerer6 => "ct reply ip6 saddr",
         }
     }
 
     fn json(self) -> Value {
         let payload = |protocol: &str, field: &str| json!({"payload": {"protocol": protocol, "field": field}});
+        let ct = |key: &str, direction: &str| json!({"ct": {"key": key, "dir": direction}});
         match self {
             Self::Iif => json!({"meta": {"key": "iifname"}}),
             Self::Oif => json!({"meta": {"key": "oifname"}}),
@@ -151,6 +157,11 @@ impl Key {
             Self::SourcePort => payload("th", "sport"),
             Self::DestinationPort => payload("th", "dport"),
             Self::CtProtocol => json!({"ct": {"key": "protocol"}}),
+            Self::CtPort => ct("proto-src", "reply"),
+            Self::CtOpener4 => ct("ip saddr", "original"),
+            Self::CtOpener6 => ct("ip6 saddr", "original"),
+            Self::CtAnswerer4 => ct("ip saddr", "reply"),
+            Self::CtAnswerer6 => ct("ip6 saddr", "reply"),
         }
     }
 }
@@ -205,7 +216,8 @@ pub(super) struct Rule {
     pub(super) json: Value,
 }
 
-fn rule<const N: usize>(statements: [Statement; N]) -> Rule {
+fn rule(statements: impl IntoIterator<Item = Statement>) -> Rule {
+    let statements: Vec<Statement> = statements.into_iter().collect();
     let text: Vec<&str> = statements.iter().map(|statement| statement.text.as_str()).collect();
     let text = text.join(" ");
     Rule { text, json: normalised(&Value::Array(statements.into_iter().map(|statement| statement.json).collect())) }
@@ -245,6 +257,16 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
     ];
     let listed = vec![
         rule([in_set(&[Key::Iif, Key::Oif], Set::Same), accept()]),
+        // Answers are known by their addresses: a third domain must not borrow those of the one that was asked.
+        rule([
+            matches(
+                "fib saddr . iif oif missing",
+                "==",
+                json!({"fib": {"result": "oif", "flags": ["saddr", "iif"]}}),
+                json!(false),
+            ),
+            drop(),
+        ]),
         rule([
             matches("ct state related", "in", state.clone(), json!("related")),
             any_of("meta l4proto { 1, 58 }", "==", Key::Protocol.json(), json!([1, 58])),
@@ -330,12 +352,9 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
         ]),
         rule([drop()]),
     ];
-    let about = |keys: [Key; 2]| {
-        vec![rule([in_set(&[keys[0], keys[1], Key::CtProtocol], Set::Errors), accept()]), rule([drop()])]
-    };
     vec![
-        Chain { name: "mistakes_onward", rules: about([Key::Iif, Key::Oif]) },
-        Chain { name: "mistakes_back", rules: about([Key::Oif, Key::Iif]) },
+        Chain { name: "mistakes_onward", rules: errors([Key::Iif, Key::Oif]) },
+        Chain { name: "mistakes_back", rules: errors([Key::Oif, Key::Iif]) },
         Chain { name: "mistakes", rules: mistakes },
         Chain { name: "onward", rules: policies(&ONWARD) },
         Chain { name: "back", rules: policies(&BACK) },
@@ -370,18 +389,49 @@ const BACK: Sides = Sides {
 fn policies(sides: &Sides) -> Vec<Rule> {
     let ([from, to], protocol, port) = (sides.bridges, Key::Protocol, sides.port);
     let mut rules = vec![rule([in_set(&[from, to, protocol, port], Set::Open), accept()])];
-    for ([source, destination], from_set, to_set, at_set, both_set) in [
-        (sides.addresses4, Set::From4, Set::To4, Set::At4, Set::Both4),
-        (sides.addresses6, Set::From6, Set::To6, Set::At6, Set::Both6),
-    ] {
-        rules.push(rule([in_set(&[from, to, source, protocol, port], from_set), accept()]));
-        rules.push(rule([in_set(&[from, to, destination, protocol, port], to_set), accept()]));
-        rules.push(rule([
+    for (addresses, sets) in [(sides.addresses4, SETS4), (sides.addresses6, SETS6)] {
+        rules.extend(of_endpoints([from, to], addresses, [protocol, port], sets).map(rule));
+    }
+    rules.push(rule([drop()]));
+    rules
+}
+
+/// The sets of policies with endpoints, by family: from one, to one, and the bridges and policies between two.
+const SETS4: [Set; 4] = [Set::From4, Set::To4, Set::At4, Set::Both4];
+const SETS6: [Set; 4] = [Set::From6, Set::To6, Set::At6, Set::Both6];
+
+fn of_endpoints(
+    [from, to]: [Key; 2],
+    [source, destination]: [Key; 2],
+    [protocol, port]: [Key; 2],
+    [from_set, to_set, at_set, both_set]: [Set; 4],
+) -> [Vec<Statement>; 3] {
+    [
+        vec![in_set(&[from, to, source, protocol, port], from_set), accept()],
+        vec![in_set(&[from, to, destination, protocol, port], to_set), accept()],
+        vec![
             in_set(&[from, source], at_set),
             in_set(&[to, destination], at_set),
             in_set(&[source, destination, protocol, port], both_set),
             accept(),
-        ]));
+        ],
+    ]
+}
+
+/// Judges an ICMP error by the connection that it is about. nft 1.0.6 takes the port of a connection into a
+/// concatenation only after a single protocol.
+fn errors(bridges: [Key; 2]) -> Vec<Rule> {
+    let service = [Key::CtProtocol, Key::CtPort];
+    let mut rules = Vec::new();
+    for (number, addresses, sets) in
+        [(1, [Key::CtOpener4, Key::CtAnswerer4], SETS4), (58, [Key::CtOpener6, Key::CtAnswerer6], SETS6)]
+    {
+        let of_family = matches(&format!("meta l4proto {number}"), "==", Key::Protocol.json(), json!(number));
+        let [from, to] = bridges;
+        let open = vec![in_set(&[from, to, service[0], service[1]], Set::Open), accept()];
+        for statements in [open].into_iter().chain(of_endpoints(bridges, addresses, service, sets)) {
+            rules.push(rule([of_family.clone()].into_iter().chain(statements)));
+        }
     }
     rules.push(rule([drop()]));
     rules

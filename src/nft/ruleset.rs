@@ -96,8 +96,6 @@ impl Isolation {
                     add(at, vec![to.bridge.clone(), destination.clone()], &key);
                 }
                 let service = (*policy.protocol.known()?, policy.ports.known()?.clone(), key.clone());
-                let about = (Set::Errors, vec![from.bridge.clone(), to.bridge.clone()]);
-                services.entry(about).or_default().push((service.0, Ports::all(), key.clone()));
                 services.entry((set, fields)).or_default().push(service);
             }
         }
@@ -106,9 +104,7 @@ impl Isolation {
                 for (number, last) in numbers(protocol, set) {
                     let mut fields = sides.clone();
                     fields.push(Field::Range(number, last));
-                    if set.parts().contains(&Part::Port) {
-                        fields.push(Field::Range(ports.0, ports.1));
-                    }
+                    fields.push(Field::Range(ports.0, ports.1));
                     for key in &keys {
                         add(set, fields.clone(), key);
                     }

@@ -53,6 +53,7 @@ fn example(run: &Workspace, kind: &str) {
 fn isolation(here: &Workspace) {
     let run = here.elsewhere("five", &[]);
     run.set("TF_VAR_image", "busybox");
+    run.set("TF_VAR_persist_path", run.dir().join("rules.nft").to_str().unwrap());
     let configure = |from: &str, to: &str| {
         let text = read("isolation/main.tf");
         assert!(text.contains(from));
@@ -73,7 +74,7 @@ fn isolation(here: &Workspace) {
     };
     configure("", "");
     let text = review("");
-    assert!(text.contains("+ domain/disposable: ") && text.contains("+ policy/perso to web: "), "{text}");
+    assert!(text.contains("+ \"domain/disposable\": ") && text.contains("+ \"policy/perso to web\": "), "{text}");
     assert!(!text.contains("REFUSED"), "{text}");
     run.apply();
     run.plan_is_empty();
@@ -94,15 +95,31 @@ fn isolation(here: &Workspace) {
     assert_eq!(review("").lines().count(), 1);
     configure(policies, &format!("{policies}    opens = {{ from = \"disposable\", to = \"pro-web\" }}\n"));
     let text = review("");
-    for said in ["+ policy/opens: ", "it begins in disposable", "everything may pass"] {
+    for said in ["+ \"policy/opens\": ", "it begins in disposable", "everything may pass"] {
         assert!(text.contains(said), "{said}\n{text}");
     }
-    assert!(review("1").contains("REFUSED policy/opens"));
+    assert!(review("1").contains("REFUSED \"policy/opens\""));
+    let moved = "endpoints = { for name in [\"pro-web\", \"untrusted-mail\"] : name => local.instances[name] }";
+    configure(
+        moved,
+        &moved.replace(
+            "local.instances[name]",
+            "merge(local.instances[name], name == \"pro-web\" ? { domain = \"admin\" } : {})",
+        ),
+    );
+    assert!(review("").contains("REFUSED \"policy/perso to web\": it ends in admin"));
+    configure(
+        "name => null }",
+        "name => name == \"admin\" ? \"net-perso\" : name == \"perso\" ? \"net-admin\" : null }",
+    );
+    assert!(review("").contains("REFUSED \"domain/perso\": the domain has another bridge"));
+    configure("persist_path = var.persist_path", "");
+    assert!(review("").contains("REFUSED anklume_nft_isolation.host: after a reboot"));
     configure(
         "for name, _ in local.domains : name => null",
         "for name, _ in local.domains : name => null if name != \"disposable\"",
     );
-    assert!(review("").contains("REFUSED domain/disposable: the domain leaves"));
+    assert!(review("").contains("REFUSED \"domain/disposable\": the domain leaves"));
     run.destroy();
     assert_eq!(run.leftovers(), Vec::<String>::new());
 }

@@ -7,13 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use anklume::nft::{EndpointInput, Given, Input, PolicyInput};
+
 use super::Case;
-use super::net::{Router, apply, checksum, drift, icmp, inside, policy, raw, said, shell};
+use super::net::{Router, apply, checksum, compile, drift, icmp, inside, policy, raw, said, shell};
 
 pub const CASES: &[Case] = &[
     ("a connection whose policy is withdrawn gets not one more byte through", withdrawn),
     ("nor does it under an opposite policy that stands, nor when conntrack has forgotten it", opposite),
     ("nor by a forged ICMP error, while errors of what stands pass", forged),
+    ("nor by one beside any other policy of the same protocol between the two", forged_beside),
+    ("nobody answers in the place of another domain", third),
     ("what stays allowed loses nothing while others change", kept),
     ("what was open before the first apply and is allowed goes on where conntrack knew it", before),
     ("while packets run between two forbidden domains a hundred applies let not one through", flood),
@@ -165,44 +169,139 @@ fn forged() {
     let talk = Talk::open("a1", "b1", b, 500);
     talk.flows();
     // Unreachable, time exceeded, parameter problem; a redirect and a source quench are never let through.
-    assert_eq!(heard(a, b, talk.ports), [3, 11, 12]);
+    let every = [(0, 3), (0, 11), (0, 12)];
+    let heard = || heard([("a1", a), ("b1", b)], &[talk.ports]);
+    assert_eq!(heard(), every);
     apply(&router.ruleset(&NAMES, &all[1..]));
-    assert_eq!(heard(a, b, talk.ports), [0; 0]);
+    assert_eq!(heard(), []);
     talk.is_dead(Duration::from_millis(500));
     apply(&router.ruleset(&NAMES, &all[..1]));
-    assert_eq!(heard(a, b, talk.ports), [3, 11, 12]);
+    assert_eq!(heard(), every);
     apply(&router.ruleset(&NAMES, &[]));
-    assert_eq!(heard(a, b, talk.ports), [0; 0]);
+    assert_eq!(heard(), []);
 }
 
-/// The kinds of ICMP errors about the connection from `a` that arrive there when `b` forges them.
-fn heard(a: IpAddr, b: IpAddr, ports: (u16, u16)) -> Vec<u8> {
-    let (IpAddr::V4(source), IpAddr::V4(target)) = (a, b) else { unreachable!("of IPv4") };
-    let mut quoted = vec![0x45, 0, 0, 60, 0, 0, 0x40, 0, 64, 6, 0, 0];
-    quoted.extend(source.octets());
-    quoted.extend(target.octets());
-    let sum = checksum(&quoted);
-    quoted[10..12].copy_from_slice(&sum);
-    quoted.extend(ports.0.to_be_bytes());
-    quoted.extend(ports.1.to_be_bytes());
-    quoted.extend(b"\0\0\0\0 secret");
-    let listener = inside("a1", move || raw(a)).join().unwrap();
-    inside("b1", move || {
-        for kind in [3, 4, 5, 11, 12] {
-            raw(a).send_to(&icmp(kind, 1, [0; 4], &quoted), SocketAddr::new(a, 0)).unwrap();
+fn forged_beside() {
+    let router = Router::up("", &NAMES);
+    for (a, b, kinds) in
+        [(router.v4("a1"), router.v4("b1"), &[3, 11, 12][..]), (router.v6("a1"), router.v6("b1"), &[1, 2, 3, 4][..])]
+    {
+        let endpoint = |domain: &str, address: IpAddr| EndpointInput {
+            domain: domain.to_owned().into(),
+            address: address.to_string().into(),
+        };
+        let rules = |policies: &[(u16, PolicyInput)]| {
+            compile(&Input {
+                prefix: String::new(),
+                domains: Given::Known(NAMES.iter().map(|name| (name.to_string(), Given::Known(None))).collect()),
+                endpoints: Given::Known(
+                    [("A".to_owned(), endpoint("a", a)), ("B".to_owned(), endpoint("b", b))].into(),
+                ),
+                policies: Given::Known(policies.iter().map(|(name, one)| (name.to_string(), one.clone())).collect()),
+            })
+        };
+        let pairs = [("a", "b"), ("A", "b"), ("a", "B"), ("A", "B")];
+        let from_port = |first: u16| -> Vec<(u16, PolicyInput)> {
+            let ports = first..;
+            pairs
+                .iter()
+                .zip(ports)
+                .map(|((from, to), port)| (port, policy(from, to, Some("tcp"), &[&port.to_string()])))
+                .collect()
+        };
+        let (withdrawn, standing) = (from_port(500), from_port(510));
+        apply(&rules(&[&withdrawn[..], &standing].concat()));
+        let talks: Vec<Talk> = withdrawn.iter().map(|(port, _)| Talk::open("a1", "b1", b, *port)).collect();
+        let onward: Vec<(u16, u16)> = talks.iter().map(|talk| talk.ports).collect();
+        let back: Vec<(u16, u16)> = onward.iter().map(|(from, to)| (*to, *from)).collect();
+        let heard = || {
+            let (a, b) = (("a1", a), ("b1", b));
+            [heard([a, b], &onward), heard([b, a], &back)]
+        };
+        let every: Vec<(usize, u8)> = (0..4).flat_map(|talk| kinds.iter().map(move |kind| (talk, *kind))).collect();
+        let (every, none) = ([every.clone(), every], [Vec::new(), Vec::new()]);
+        assert_eq!(heard(), every, "of what stands");
+        apply(&rules(&standing));
+        assert_eq!(heard(), none, "beside other policies of the same protocol");
+        for (from, to) in pairs {
+            apply(&rules(&[(1, policy(from, to, None, &[]))]));
+            assert_eq!(heard(), every, "of any protocol from {from} to {to}");
+        }
+    }
+}
+
+/// Which ICMP errors, about which connections from `a`, arrive there when `b` forges them.
+fn heard([(to, a), (from, b)]: [(&str, IpAddr); 2], connections: &[(u16, u16)]) -> Vec<(usize, u8)> {
+    const SECRET: &[u8] = b"\0\0\0\0 secret";
+    let (header, kinds, begin) = match (a, b) {
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            let mut header = vec![0x45, 0, 0, 60, 0, 0, 0x40, 0, 64, 6, 0, 0];
+            header.extend([source.octets(), target.octets()].concat());
+            let sum = checksum(&header);
+            header[10..12].copy_from_slice(&sum);
+            (header, &[3, 4, 5, 11, 12], 20)
+        }
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            let mut header = vec![0x60, 0, 0, 0, 0, 40, 6, 64];
+            header.extend([source.octets(), target.octets()].concat());
+            (header, &[1, 2, 3, 4, 137], 0)
+        }
+        _ => unreachable!("of one family"),
+    };
+    let listener = inside(to, move || raw(a)).join().unwrap();
+    let quotes: Vec<Vec<u8>> = connections
+        .iter()
+        .map(|(from, to)| [&header[..], &from.to_be_bytes(), &to.to_be_bytes(), SECRET].concat())
+        .collect();
+    let sent = quotes.clone();
+    inside(from, move || {
+        for quoted in sent {
+            for kind in kinds {
+                raw(a).send_to(&icmp(*kind, 1, [0; 4], &quoted), SocketAddr::new(a, 0)).unwrap();
+            }
         }
     })
     .join()
     .unwrap();
     listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    let mut kinds = Vec::new();
+    let mut found = Vec::new();
     let mut buffer = [0; 2048];
     while let Ok(length) = listener.recv(&mut buffer) {
-        if buffer[..length].ends_with(b" secret") {
-            kinds.push(buffer[20]);
+        if let Some(about) = quotes.iter().position(|quoted| buffer[..length].ends_with(quoted)) {
+            found.push((about, buffer[begin]));
         }
     }
-    kinds
+    found.sort_unstable();
+    found
+}
+
+fn third() {
+    let router = Router::up("", &NAMES);
+    apply(&router.ruleset(
+        &NAMES,
+        &[("x", policy("a", "b", Some("udp"), &["53"])), ("y", policy("a", "c", Some("udp"), &["53"]))],
+    ));
+    shell(
+        "for it in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$it; done\n\
+         ip -n c1 addr add 10.9.1.1/32 dev lo\nip -n c1 addr add fd00:1::1/128 dev lo nodad",
+    );
+    for (a, b) in [(router.v4("a1"), router.v4("b1")), (router.v6("a1"), router.v6("b1"))] {
+        let bound =
+            |guest: &str, address: SocketAddr| inside(guest, move || UdpSocket::bind(address).unwrap()).join().unwrap();
+        let target = SocketAddr::new(b, 53);
+        let (asks, answers, forges) = (bound("a1", SocketAddr::new(a, 0)), bound("b1", target), bound("c1", target));
+        asks.connect(target).unwrap();
+        asks.send(b"?").unwrap();
+        answers.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let (_, from) = answers.recv_from(&mut [0; 16]).unwrap();
+        forges.send_to(b"forged", from).unwrap();
+        std::thread::sleep(UNDER_WAY);
+        answers.send_to(b"true", from).unwrap();
+        asks.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut buffer = [0; 16];
+        let length = asks.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"true");
+    }
 }
 
 fn kept() {
