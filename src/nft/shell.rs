@@ -30,7 +30,9 @@ const SCRIPT: &str = concat!(
     "load) if out=$(body); then :; else exit 1; fi; ",
     "out=$( { printf \"%s\\n\" \"$out\" >$f.script && nft -c -f $f.script && nft -f $f.script; } 2>&1 ); rc=$?; rm -f $f.script;; ",
     "delete) out=$(nft delete table inet anklume 2>&1); rc=$?;; ",
-    "file) IFS= read -r path; if [ -e \"$path\" ]; then out=$(head -c 16777216 \"$path\" 2>&1); rc=$?; else rc=44; fi;; ",
+    "file) IFS= read -r path; if [ -f \"$path\" ]; then ",
+    "out=$( { stat -L -c \"%a %u %s\" \"$path\" && head -c 16777216 \"$path\"; } 2>&1 ); rc=$?; ",
+    "elif [ -e \"$path\" ]; then out=\"is no regular file\"; rc=1; else rc=44; fi;; ",
     "store) IFS= read -r path; if out=$(body); then :; else exit 1; fi; ",
     "if [ -d \"$path\" ]; then out=\"is a directory\"; rc=1; else ",
     "out=$( { rm -f \"$path.anklume\" && printf \"%s\\n\" \"$out\" >\"$path.anklume\" && sync \"$path.anklume\" ",
@@ -241,7 +243,8 @@ mod tests {
         let text = "=0\n|x\n\\n %s\n  . \n";
         assert_eq!(shell.ask("store", &[path, text, "."]).await.unwrap().code, 0);
         let answer = shell.ask("file", &[path]).await.unwrap();
-        assert_eq!((answer.code, answer.text.as_str()), (0, text));
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!((answer.code, answer.text), (0, format!("600 {uid} {}\n{text}", text.len())));
         assert_eq!(shell.ask("unlink", &[path]).await.unwrap().code, 0);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         shell.close().await;

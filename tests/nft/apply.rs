@@ -184,6 +184,18 @@ fn file() {
     std::fs::write(path.as_str(), text.replace("priority -1", "priority 7")).unwrap();
     assert_eq!(read(), [format!("file: {path} holds something else")]);
     applied().unwrap();
+    for (change, what) in [
+        (format!("chmod 644 '{path}'"), "has mode and owner 644 0, not 600 0"),
+        (format!("chown 7 '{path}'"), "has mode and owner 600 7, not 600 0"),
+        (format!("printf '\\000' >>'{path}'"), "holds something else"),
+    ] {
+        shell(&change);
+        assert_eq!(read(), [format!("file: {path} {what}")]);
+        applied().unwrap();
+        assert_eq!(read(), [""; 0]);
+    }
+    shell(&format!("rm '{path}'; mkfifo '{path}'"));
+    assert!(matches!(applied(), Err(Error::File { said, .. }) if said == "is no regular file"));
     std::fs::remove_file(path.as_str()).unwrap();
     assert_eq!(read(), [format!("file: {path} is missing")]);
     applied().unwrap();
