@@ -379,7 +379,7 @@ fn policies(sides: &Sides) -> Vec<Rule> {
     let ([from, to], protocol, port) = (sides.bridges, Key::Protocol, sides.port);
     let mut rules = vec![rule([in_set(&[from, to, protocol, port], Set::Open), accept()])];
     for (addresses, sets) in [(sides.addresses4, SETS4), (sides.addresses6, SETS6)] {
-        rules.extend(of_endpoints([from, to], addresses, [protocol, port], sets).map(|statements| rule(statements)));
+        rules.extend(of_endpoints([from, to], addresses, [protocol, port], sets).map(rule));
     }
     rules.push(rule([drop()]));
     rules
