@@ -127,6 +127,8 @@ fn chain_differences(chain: &Chain, there: &PresentChain, comment: &str) -> Vec<
             found.push("the rules are in another order".to_owned());
         } else if chain.name == BASE && !marked {
             found.push("the first rule has lost its comment".to_owned());
+        } else if there.rules.iter().skip(usize::from(chain.name == BASE)).any(|rule| rule.comment.is_some()) {
+            found.push("a rule has a comment".to_owned());
         }
     }
     found

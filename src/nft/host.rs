@@ -217,10 +217,7 @@ impl Host {
                 if let Some(path) = file {
                     let difference = match content(&mut shell, path).await? {
                         None => Some(format!("{path} is missing")),
-                        Some(text) if text.trim_end() != file_text(ruleset).trim_end() => {
-                            Some(format!("{path} holds something else"))
-                        }
-                        Some(_) => None,
+                        Some(found) => found.difference(&file_text(ruleset)).map(|what| format!("{path} {what}")),
                     };
                     drift = drift.with_file(difference);
                 }
@@ -397,11 +394,35 @@ fn file_mark(owner: &Fingerprint) -> String {
     format!("# {}", comment(owner))
 }
 
-/// The content of the file, if there is one.
-async fn content(shell: &mut Shell, path: &PersistPath) -> Result<Option<String>, Error> {
+/// What is in a file, and who may change it.
+struct Found {
+    /// Mode and number of the owner.
+    access: String,
+    /// Length in bytes, those of NUL too.
+    size: Option<usize>,
+    /// Without any NUL, which no shell keeps.
+    text: String,
+}
+
+impl Found {
+    fn difference(&self, wanted: &str) -> Option<String> {
+        let wanted = wanted.trim_end();
+        if self.text.trim_end() != wanted || self.size != Some(wanted.len() + 1) {
+            return Some("holds something else".to_owned());
+        }
+        (self.access != "600 0").then(|| format!("has mode and owner {}, not 600 0", self.access))
+    }
+}
+
+/// The file, if there is one.
+async fn content(shell: &mut Shell, path: &PersistPath) -> Result<Option<Found>, Error> {
     let answer = shell.ask("file", &[path.as_str()]).await?;
     match answer.code {
-        0 => Ok(Some(answer.text)),
+        0 => {
+            let (about, text) = answer.text.split_once('\n').unwrap_or((&answer.text, ""));
+            let (access, size) = about.rsplit_once(' ').unwrap_or((about, ""));
+            Ok(Some(Found { access: access.to_owned(), size: size.parse().ok(), text: text.to_owned() }))
+        }
         44 => Ok(None),
         _ => Err(in_file(path, &answer)),
     }
@@ -415,8 +436,10 @@ fn in_file(path: &PersistPath, answer: &Answer) -> Error {
 async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owners: &[Fingerprint]) -> Result<bool, Error> {
     match content(shell, path).await? {
         None => Ok(false),
-        Some(text) if owners.iter().any(|owner| text.lines().next() == Some(&file_mark(owner))) => Ok(true),
-        Some(text) => {
+        Some(Found { text, .. }) if owners.iter().any(|owner| text.lines().next() == Some(&file_mark(owner))) => {
+            Ok(true)
+        }
+        Some(Found { text, .. }) => {
             let mark = text
                 .lines()
                 .next()
@@ -434,7 +457,7 @@ async fn room(shell: &mut Shell, path: &PersistPath) -> Result<(), Error> {
 }
 
 async fn store(shell: &mut Shell, path: &PersistPath, text: &str) -> Result<(), Error> {
-    if content(shell, path).await?.is_some_and(|there| there.trim_end() == text.trim_end()) {
+    if content(shell, path).await?.is_some_and(|there| there.difference(text).is_none()) {
         return Ok(());
     }
     let answer = shell.ask("store", &[path.as_str(), text, "."]).await?;

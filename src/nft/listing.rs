@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::layout::{BASE, Chain, Part, Set, normalised, protocol_number};
-use super::ruleset::{Element, Field, Ruleset, comment, is_owner, owner};
+use super::ruleset::{Element, Field, Ruleset, comment, is_owner, marked_as};
 use super::value::Fingerprint;
 
 /// The table that is there.
@@ -91,17 +91,20 @@ impl Present {
         self
     }
 
-    /// Whose it is: what the comments of our form say; where the rules are gone, the empty set that says it.
+    /// Whose it is: what the comment of the first rule says; where that is gone, or none of our form, the name of the one
+    /// empty set that says it.
     pub(super) fn owner(&self, fingerprint: &Fingerprint) -> Owner {
-        let rules = self.chains.get(BASE).map(|chain| &chain.rules[..]).unwrap_or_default();
-        let comments: Vec<&String> = rules.iter().filter_map(|rule| rule.comment.as_ref()).collect();
-        let marks: Vec<&&String> = comments.iter().filter(|comment| comment.starts_with("anklume ")).collect();
-        let ours = comment(fingerprint);
-        match marks.iter().find(|mark| ***mark != &ours) {
-            Some(other) => Owner::Foreign(Some((**other).clone())),
-            None if !marks.is_empty() || self.sets.contains_key(&owner(fingerprint)) => Owner::Ours,
-            None => Owner::Foreign(comments.first().map(|comment| (*comment).clone())),
-        }
+        let first = self.chains.get(BASE).and_then(|chain| chain.rules.first());
+        let said = first.and_then(|rule| rule.comment.clone());
+        let of_set = match self.owners().collect::<Vec<_>>()[..] {
+            [only] => marked_as(only),
+            _ => None,
+        };
+        let mark = match &said {
+            Some(said) if said.starts_with("anklume ") => Some(said.clone()),
+            _ => of_set,
+        };
+        if mark.as_deref() == Some(&comment(fingerprint)) { Owner::Ours } else { Owner::Foreign(mark.or(said)) }
     }
 
     /// The elements of a set of ours.
@@ -179,13 +182,13 @@ impl Present {
         found
     }
 
-    /// Whether the rules of `chain` are here, one by one, with the comment on the first of the base chain.
+    /// Whether the rules of `chain` are here, one by one, with the comment on the first of the base chain and no other.
     pub(super) fn holds(&self, chain: &Chain, comment: &str) -> bool {
         let Some(there) = self.chains.get(chain.name) else { return false };
         there.rules.len() == chain.rules.len()
             && there.rules.iter().zip(&chain.rules).enumerate().all(|(index, (there, rule))| {
-                let marked = index > 0 || chain.name != BASE || there.comment.as_deref() == Some(comment);
-                there.json == rule.json && marked
+                let comment = (index == 0 && chain.name == BASE).then_some(comment);
+                there.json == rule.json && there.comment.as_deref() == comment
             })
     }
 }

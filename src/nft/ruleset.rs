@@ -278,6 +278,11 @@ pub(super) fn is_owner(name: &str) -> bool {
     name.starts_with(OWNER)
 }
 
+/// The comment of the table in which a set of that name says whose it is.
+pub(super) fn marked_as(name: &str) -> Option<String> {
+    name.strip_prefix(OWNER).map(|fingerprint| format!("anklume {fingerprint}"))
+}
+
 /// What the name of such a set begins with.
 const OWNER: &str = "owner_";
 

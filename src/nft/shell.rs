@@ -20,7 +20,7 @@ const SCRIPT: &str = concat!(
     "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; LC_ALL=C; export PATH LC_ALL; umask 077; f=/run/anklume-nft; ",
     "say() { printf \"%s\\n\" \"$out\" | sed \"s/^/|/\"; printf \"=%s\\n\" \"$rc\"; }; ",
     "body() { while IFS= read -r line; do if [ \"$line\" = . ]; then return 0; fi; printf \"%s\\n\" \"$line\"; done; return 1; }; ",
-    "out=; rc=0; say; ",
+    "printf \"%s\\n\" =anklume-nft; ",
     "while read -r verb; do out=; rc=0; case $verb in ",
     "interfaces) out=$(cat /proc/net/dev 2>&1); rc=$?;; ",
     "version) out=$(nft --version 2>&1); rc=$?;; ",
@@ -30,7 +30,9 @@ const SCRIPT: &str = concat!(
     "load) if out=$(body); then :; else exit 1; fi; ",
     "out=$( { printf \"%s\\n\" \"$out\" >$f.script && nft -c -f $f.script && nft -f $f.script; } 2>&1 ); rc=$?; rm -f $f.script;; ",
     "delete) out=$(nft delete table inet anklume 2>&1); rc=$?;; ",
-    "file) IFS= read -r path; if [ -e \"$path\" ]; then out=$(head -c 16777216 \"$path\" 2>&1); rc=$?; else rc=44; fi;; ",
+    "file) IFS= read -r path; if [ -f \"$path\" ]; then ",
+    "out=$( { stat -L -c \"%a %u %s\" \"$path\" && head -c 16777216 \"$path\"; } 2>&1 ); rc=$?; ",
+    "elif [ -e \"$path\" ]; then out=\"is no regular file\"; rc=1; else rc=44; fi;; ",
     "room) IFS= read -r path; rc=1; if [ -d \"$path\" ]; then out=\"is a directory\"; elif [ -w \"${path%/*}/\" ]; then rc=0; ",
     "elif [ -d \"${path%/*}/\" ]; then out=\"the directory cannot be written\"; else out=\"no such directory\"; fi;; ",
     "store) IFS= read -r path; if out=$(body); then :; else exit 1; fi; ",
@@ -41,6 +43,9 @@ const SCRIPT: &str = concat!(
     "unlink) IFS= read -r path; out=$( { rm -f \"$path\" && sync \"${path%/*}/\"; } 2>&1 ); rc=$?;; ",
     "*) rc=99;; esac; say; done",
 );
+
+/// The first line of the script: what comes before is a greeting of the login shell.
+const BEGIN: &str = "=anklume-nft";
 
 /// How long the end of a child is waited for.
 const END: Duration = Duration::from_secs(2);
@@ -94,13 +99,13 @@ impl Shell {
             Via::Ssh(destination) => Some(destination.clone()),
         };
         let mut shell = Self { child, input, output: BufReader::new(output), said, destination };
-        match shell.answer().await? {
-            Some(_) => Ok(shell),
-            None => {
-                let said = shell.last_words().await;
-                Err(error::of_start(shell.destination.as_ref(), &said))
+        while let Some(line) = shell.line().await {
+            if line.trim_end() == BEGIN {
+                return Ok(shell);
             }
         }
+        let said = shell.last_words().await;
+        Err(error::of_start(shell.destination.as_ref(), &said))
     }
 
     /// One verb of the script, with the lines that it takes.
@@ -136,21 +141,22 @@ impl Shell {
     /// `None` at the end of the output.
     async fn answer(&mut self) -> Result<Option<Answer>, Error> {
         let mut text = String::new();
-        loop {
-            let mut line = Vec::new();
-            let read = self.output.read_until(b'\n', &mut line).await;
-            if read.map_or(true, |length| length == 0) {
-                return Ok(None);
-            }
-            let line = String::from_utf8_lossy(&line);
+        while let Some(line) = self.line().await {
             if let Some(rest) = line.strip_prefix('|') {
                 text.push_str(rest);
             } else if let Some(code) = line.strip_prefix('=') {
                 let code = code.trim().parse().map_err(|_| Error::Garbled { said: line.trim().to_owned() })?;
                 return Ok(Some(Answer { code, text }));
             }
-            // Anything else is a greeting of the login shell.
         }
+        Ok(None)
+    }
+
+    /// `None` at the end of the output.
+    async fn line(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        let length = self.output.read_until(b'\n', &mut line).await.ok()?;
+        (length > 0).then(|| String::from_utf8_lossy(&line).into_owned())
     }
 
     async fn last_words(&mut self) -> String {
@@ -217,6 +223,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_greeting_of_the_login_shell_is_no_answer() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sh");
+        std::fs::write(&path, "#!/bin/sh\necho === welcome ===\necho =0\nexec /bin/sh \"$@\"\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", directory.path().display());
+        let mut shell = Shell::open(&Via::Local, Sudo::Without, Some(path.as_ref())).await.unwrap();
+        assert_eq!(shell.ask("nonsense", &[]).await.unwrap().code, 99);
+        shell.close().await;
+    }
+
+    #[tokio::test]
     async fn answers_hold_any_text() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("it's a \"file\" $(x)");
@@ -226,7 +245,8 @@ mod tests {
         let text = "=0\n|x\n\\n %s\n  . \n";
         assert_eq!(shell.ask("store", &[path, text, "."]).await.unwrap().code, 0);
         let answer = shell.ask("file", &[path]).await.unwrap();
-        assert_eq!((answer.code, answer.text.as_str()), (0, text));
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!((answer.code, answer.text), (0, format!("600 {uid} {}\n{text}", text.len())));
         assert_eq!(shell.ask("unlink", &[path]).await.unwrap().code, 0);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         shell.close().await;

@@ -89,6 +89,16 @@ fn by_hand() {
     named("nft add element inet anklume open '{ \"net-a\" . \"net-b\" . 6 . 22 comment \"x\" }'", &["layout/open"]);
     named("nft insert rule inet anklume forward accept", &["layout/forward: added rule: [{\"accept\":null}]"]);
     named("nft add rule inet anklume back counter", &["layout/back: added rule"]);
+    for comment in ["anklume ffffffffffffffff", "mine"] {
+        let last = format!("nft add rule inet anklume forward counter comment '\"{comment}\"'");
+        named(&last, &["layout/forward: added rule"]);
+    }
+    named("nft insert rule inet anklume forward counter comment mine", &["layout/forward: added rule"]);
+    named(
+        "line=$(nft -a list chain inet anklume listed | grep @same)\n\
+         nft replace rule inet anklume listed handle ${line##* } ${line%%#*} comment mine",
+        &["layout/listed: a rule has a comment"],
+    );
     named("nft flush chain inet anklume listed", &["layout/listed: the chain was flushed"]);
     named("nft flush table inet anklume", &["layout/forward: the chain was flushed", "layout/listed"]);
     named("nft flush set inet anklume open", &["policy/intranet: missing", "policy/ping: missing"]);
@@ -130,8 +140,10 @@ fn by_hand() {
 fn foreign() {
     let rules = some();
     let other = rules.script().replace(OWNER, "ffffffffffffffff");
+    let flushed = format!("{other}\nflush table inet anklume\n");
     for (table, comment) in [
         (other.as_str(), Some("anklume ffffffffffffffff")),
+        (flushed.as_str(), Some("anklume ffffffffffffffff")),
         (
             "table inet anklume {\n chain forward {\n type filter hook forward priority -1; policy accept;\n }\n}\n",
             None,
@@ -172,6 +184,18 @@ fn file() {
     std::fs::write(path.as_str(), text.replace("priority -1", "priority 7")).unwrap();
     assert_eq!(read(), [format!("file: {path} holds something else")]);
     applied().unwrap();
+    for (change, what) in [
+        (format!("chmod 644 '{path}'"), "has mode and owner 644 0, not 600 0"),
+        (format!("chown 7 '{path}'"), "has mode and owner 600 7, not 600 0"),
+        (format!("printf '\\000' >>'{path}'"), "holds something else"),
+    ] {
+        shell(&change);
+        assert_eq!(read(), [format!("file: {path} {what}")]);
+        applied().unwrap();
+        assert_eq!(read(), [""; 0]);
+    }
+    shell(&format!("rm '{path}'; mkfifo '{path}'"));
+    assert!(matches!(applied(), Err(Error::File { said, .. }) if said == "is no regular file"));
     std::fs::remove_file(path.as_str()).unwrap();
     assert_eq!(read(), [format!("file: {path} is missing")]);
     applied().unwrap();

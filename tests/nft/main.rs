@@ -38,6 +38,9 @@ fn main() -> ExitCode {
             (_, _, false, _) => "ip is not installed",
             (.., false) => "unshare is not installed",
             _ => {
+                if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+                    let _ = Command::new("modprobe").arg("br_netfilter").status();
+                }
                 let this = std::env::current_exe().unwrap();
                 let error = Command::new("unshare")
                     .args(["--net", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh"])

@@ -17,7 +17,8 @@ pub const CASES: &[Case] = &[
 
 const BRIDGE_NF: [&str; 2] = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
 
-/// `None` where the kernel has no `br_netfilter`.
+/// `None` where the kernel has no `br_netfilter`, or has not loaded it: it changes every bridge of a machine, so it is
+/// loaded under `CI=true` only, and a kernel that has none there fails nothing.
 fn bridge_nf(value: &str) -> Option<()> {
     for name in BRIDGE_NF {
         let path = Path::new("/proc/sys/net/bridge").join(name);
@@ -195,10 +196,9 @@ fn docker() {
     for kind in [Kind::Tcp(443), Kind::Udp(443), Kind::Ping] {
         probes.push(Probe { from: "dock".to_owned(), to: outside, kind, passes: true });
         probes.push(Probe { from: "out".to_owned(), to: dock, kind, passes: true });
-        probes.push(Probe { from: "dock".to_owned(), to: router.v4("a1"), kind, passes: false });
+        // One end is no bridge of a domain: Docker's own table accepts it, and it is none of ours.
+        probes.push(Probe { from: "dock".to_owned(), to: router.v4("a1"), kind, passes: true });
     }
-    // Docker's own table drops what no rule of it accepts, and its guests are none of ours.
-    probes.retain(|probe| probe.to != router.v4("a1"));
     for value in ["0", "1"] {
         if bridge_nf(value).is_some() || value == "0" {
             check(&probes);

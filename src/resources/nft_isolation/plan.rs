@@ -1,13 +1,20 @@
 //! What a plan of an isolation says: every rule, before anything exists. Pure: no clock, no I/O.
 
 use super::{ID, KIND, model, place};
-use crate::nft::Isolation;
+use crate::nft::{Given, Isolation};
 use crate::plugin::{Action, Diagnostics, Path, Plan, Value};
 use crate::resources::session::Session;
 
 /// All that is wrong with the attributes, as far as it can be told without the provider block.
 pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
-    problems.extend(model::errors(&Isolation::parse(&model::input("", config)).problems));
+    let mut input = model::input("", config);
+    // The bridges of null have a prefix that only the provider block says.
+    if let Given::Known(domains) = &mut input.domains {
+        for bridge in domains.values_mut().filter(|bridge| matches!(bridge, Given::Known(None))) {
+            *bridge = Given::Unknown;
+        }
+    }
+    problems.extend(model::errors(&Isolation::parse(&input).problems));
 }
 
 pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
@@ -152,6 +159,17 @@ mod tests {
             paths,
             ["policies[\"a\"].to", "policies[\"b\"].ports", "policies[\"c\"].from", "policies[\"c\"].ports[0]"]
         );
+    }
+
+    #[test]
+    fn what_a_bridge_of_null_collides_with_is_told_once_the_prefix_is_known() {
+        let mut config = config();
+        config.set("domains", Value::from_json(&json!({"pro": null, "perso": "net-pro"})));
+        let mut problems = Diagnostics::default();
+        validate(&config, &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert!(planned(&config, &Value::Null, "").1.has_errors());
+        assert!(!planned(&config, &Value::Null, "001-").1.has_errors());
     }
 
     #[test]
