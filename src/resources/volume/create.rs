@@ -68,6 +68,13 @@ impl Creation<'_> {
             None => self.empty().await?,
             Some(_) => self.filled().await?,
         };
+        if let Made::New = made
+            && self.model.is_iso()
+            && let Err(error) = self.describe().await
+        {
+            self.lift().await;
+            return Err(self.failed(input, &error).await);
+        }
         let mut warnings = users::attach(&self.session.notes, &self.target, &self.wait).await;
         if let Made::Adopted(found) = &made {
             if let Err(error) = self.bring().await {
@@ -134,10 +141,20 @@ impl Creation<'_> {
     async fn bring(&self) -> Result<(), Error> {
         let write = |volume: &mut Volume| {
             self.marks.write(&mut volume.config);
-            self.model.apply(volume, &Filled::default());
+            let filled = Filled::beside(volume, &self.model);
+            self.model.apply(volume, &filled);
             true
         };
         self.target.modify(self.model.is_iso(), write, &self.wait).await
+    }
+
+    /// An ISO is uploaded without its description.
+    async fn describe(&self) -> Result<(), Error> {
+        let describe = |volume: &mut Volume| {
+            let filled = Filled::beside(volume, &self.model);
+            self.model.apply(volume, &filled)
+        };
+        self.target.modify(true, describe, &self.wait).await
     }
 
     /// Whether what is there was made by an interrupted create of ours.
@@ -238,17 +255,22 @@ impl Creation<'_> {
             }
             false => volume::rename(&target.project, &target.pool, &temporary.name, &target.name),
         };
-        match target.client.run(commit, &self.wait).await {
-            Ok(_) => {}
-            Err(error) => return self.unclear(error).await,
+        let made = match target.client.run(commit, &self.wait).await {
+            Ok(_) => Made::New,
+            Err(error) if self.model.is_iso() && error.is_already_exists() => {
+                // The marks stand under the name, whoever has it: they would make it ours.
+                if let Err(error) = target.write_marks(&crate::incus::Config::new(), &self.wait).await {
+                    tracing::warn!(volume = %target.id(), %error, "the marks of an ISO were not taken away");
+                }
+                return Err(refusal::taken("volume", &target.name, KIND, &target.id()).into());
+            }
+            // The record of a copy stands before its content does.
+            Err(error) if copies => return Err(target.failed("create", &error).into()),
+            Err(error) => self.unclear(error).await?,
+        };
+        if copies && let Err(error) = temporary.delete(false, &self.wait).await {
+            tracing::warn!(volume = %temporary.id(), %error, "the temporary volume was not deleted");
         }
-        if copies {
-            temporary.delete(false, &self.wait).await.map_err(|error| target.failed("create", &error))?;
-        }
-        if self.model.is_iso() {
-            let describe = |volume: &mut Volume| self.model.apply(volume, &Filled::default());
-            target.modify(true, describe, &self.wait).await.map_err(|error| target.failed("create", &error))?;
-        }
-        Ok(Made::New)
+        Ok(made)
     }
 }

@@ -146,6 +146,12 @@ impl Filled {
         Self(extra.filter(|key| configured.get("config").get(key).is_null()).collect())
     }
 
+    /// What `volume`, which Incus filled or copied, has beside what `model` configures.
+    pub(super) fn beside(volume: &Volume, model: &Model) -> Self {
+        let configured = |key: &String| model.config.as_ref().is_some_and(|config| config.contains_key(key));
+        Self(keys::visible(&volume.config, OWN).into_keys().filter(|key| !configured(key)).collect())
+    }
+
     /// Keeps it in `private`.
     pub(super) fn keep(&self, private: &mut Private) {
         let kept: Vec<_> = self.0.iter().map(String::as_str).filter(|key| !DRIVERS.contains(key)).collect();

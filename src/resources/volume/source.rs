@@ -63,7 +63,8 @@ pub(super) async fn fill(
     let write = |volume: &mut Volume| {
         let before = volume.config.clone();
         marks.write(&mut volume.config);
-        model.apply(volume, &Filled::default()) | (before != volume.config)
+        let filled = Filled::beside(volume, model);
+        model.apply(volume, &filled) | (before != volume.config)
     };
     into.modify(false, write, wait).await.map_err(|error| into.failed("create", &error))
 }
@@ -148,6 +149,12 @@ async fn copy(
         wanted.config.insert(SIZE.to_owned(), size.clone());
     }
     model.apply(&mut wanted, &Filled::default());
+    // Incus takes none of them from the source, and a copy of its blocks has its filesystem.
+    for key in ["block.filesystem", "block.mount_options"] {
+        if let Some(value) = found.config.get(key).filter(|_| pool == into.pool) {
+            wanted.config.entry(key.to_owned()).or_insert_with(|| value.clone());
+        }
+    }
     marks.write(&mut wanted.config);
     let body = volume::Create {
         name: into.name.clone(),

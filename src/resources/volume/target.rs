@@ -81,7 +81,7 @@ impl<'c> Target<'c> {
     fn add_marks(&self, found: &mut Volume, project: Option<Project>) {
         let lead = iso_lead(&self.pool, &self.name);
         for (key, value) in project.into_iter().flat_map(|project| project.config) {
-            if let Some(rest) = key.strip_prefix(&lead) {
+            if let Some(rest) = iso_mark(&lead, &key) {
                 found.config.insert(format!("{OURS}{rest}"), value);
             }
         }
@@ -122,7 +122,7 @@ impl<'c> Target<'c> {
         let lead = iso_lead(&self.pool, &self.name);
         let write = |project: &mut Project| {
             let before = project.config.clone();
-            project.config.retain(|key, _| !key.starts_with(&lead));
+            project.config.retain(|key, _| iso_mark(&lead, key).is_none());
             for (key, value) in config {
                 if let Some(rest) = key.strip_prefix(OURS) {
                     project.config.insert(format!("{lead}{rest}"), value.clone());
@@ -197,7 +197,28 @@ fn iso_lead(pool: &str, name: &str) -> String {
     format!("{}.", marks::stored(&format!("iso.{pool}.{name}")))
 }
 
+/// The mark that a key of the project is for the ISO of this `lead`. A mark has no dot, and the name of an ISO may: what
+/// begins with `cd.` may be of `cd.v2`.
+fn iso_mark<'k>(lead: &str, key: &'k str) -> Option<&'k str> {
+    key.strip_prefix(lead).filter(|mark| !mark.contains('.'))
+}
+
 /// Whether the project says that this ISO is protected.
 pub(crate) fn iso_is_protected(project: &Config, pool: &str, name: &str) -> bool {
     project.get(&format!("{}delete_protection", iso_lead(pool, name))).is_some_and(|value| value == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_marks_of_an_iso_are_none_of_one_whose_name_goes_on_behind_a_dot() {
+        let key = |name: &str| format!("{}incarnation", iso_lead("default", name));
+        let lead = iso_lead("default", "cd");
+        assert_eq!(iso_mark(&lead, &key("cd")), Some("incarnation"));
+        assert_eq!(iso_mark(&lead, &key("cd.v2")), None);
+        assert_eq!(iso_mark(&iso_lead("default", "cd.v2"), &key("cd.v2")), Some("incarnation"));
+        assert_eq!(iso_mark(&iso_lead("default", "cd.v2"), &key("cd")), None);
+    }
 }

@@ -97,6 +97,10 @@ impl Change<'_> {
         let is_iso = self.model.is_iso();
         if is_iso {
             let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
+            // The marks stand under the name, whoever has it.
+            if new.fetch().await.map_err(|error| failed(&error))?.is_some() {
+                return Err(taken(new));
+            }
             new.write_marks(&marked.config, self.wait).await.map_err(|error| failed(&error))?;
         }
         let request = match old.pool == new.pool {
