@@ -9,7 +9,7 @@ use super::schema::read_headers;
 use super::target::Target;
 use super::{KIND, LIMIT, read, source, users};
 use crate::incus::volume::{self, Volume};
-use crate::incus::{Error, Wait};
+use crate::incus::{Config, Error, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Failure, Path, Private, Stored};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::Session;
@@ -214,14 +214,18 @@ impl Creation<'_> {
             if let Err(error) = temporary.delete(false, &brief).await {
                 tracing::warn!(volume = %temporary.id(), %error, "a half-made volume was not deleted");
             }
-            if is_iso
-                && let Ok(None) = self.target.look_back().await
-                && let Err(error) = self.target.write_marks(&crate::incus::Config::new(), &brief).await
-            {
-                tracing::warn!(volume = %self.target.id(), %error, "the marks of an ISO were not taken away");
+            if is_iso && let Ok(None) = self.target.look_back().await {
+                self.unmark(&brief).await;
             }
         }
         result
+    }
+
+    /// Takes the marks of an ISO away.
+    async fn unmark(&self, wait: &Wait) {
+        if let Err(error) = self.target.write_marks(&Config::new(), wait).await {
+            tracing::warn!(volume = %self.target.id(), %error, "the marks of an ISO were not taken away");
+        }
     }
 
     /// The volume as a copy of `temporary`, which is `filled`: Incus takes no size from an ISO that it copies.
@@ -259,9 +263,7 @@ impl Creation<'_> {
             Ok(_) => Made::New,
             Err(error) if self.model.is_iso() && error.is_already_exists() => {
                 // The marks stand under the name, whoever has it: they would make it ours.
-                if let Err(error) = target.write_marks(&crate::incus::Config::new(), &self.wait).await {
-                    tracing::warn!(volume = %target.id(), %error, "the marks of an ISO were not taken away");
-                }
+                self.unmark(&self.wait).await;
                 return Err(refusal::taken("volume", &target.name, KIND, &target.id()).into());
             }
             // The record of a copy stands before its content does.
