@@ -22,8 +22,8 @@ use guest::{Guest, Remote};
 use watch::{Ended, Watch};
 
 /// How long an instance may be seen stopped before it counts as crashed, where no event says so: a reboot from inside
-/// passes through it. That of
-/// a virtual machine is a stop and a start of QEMU, and its agent reboots it once where cloud-init has something to do.
+/// passes through it. That of a virtual machine is a stop and a start of QEMU, and its agent reboots it once where
+/// cloud-init has something to do.
 fn reboot(kind: Kind) -> Duration {
     Duration::from_secs(if kind == Kind::VirtualMachine { 20 } else { 3 })
 }

@@ -24,7 +24,7 @@ pub(crate) const CASES: &[Case] = &[
 
 const ADDRESS: &str = "anklume_instance.it";
 
-fn instance(domain: &str, rest: &str) -> String {
+pub(crate) fn instance(domain: &str, rest: &str) -> String {
     format!(
         r#"resource "anklume_domain" "d" {{
   name = "{domain}"

@@ -2,6 +2,7 @@
 
 use crate::Case;
 use crate::cli::Workspace;
+use crate::instance::instance;
 
 pub(crate) const CASES: &[Case] = &[("a_root_disk_moves_to_another_pool_in_place", moves)];
 
@@ -9,21 +10,7 @@ const ADDRESS: &str = "anklume_instance.it";
 
 /// Protected, as an instance is by default: a move needs no destruction.
 fn container(domain: &str, rest: &str) -> String {
-    format!(
-        r#"resource "anklume_domain" "d" {{
-  name = "{domain}"
-  storage_pool = "default"
-}}
-
-resource "anklume_instance" "it" {{
-  name = "box"
-  domain = anklume_domain.d.name
-  image = "busybox"
-  stop_timeout = "5s"
-{rest}
-}}
-"#
-    )
+    instance(domain, &format!("  name = \"box\"\n  image = \"busybox\"\n{rest}"))
 }
 
 fn moves(here: &Workspace) {
