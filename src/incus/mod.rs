@@ -46,6 +46,11 @@ pub type Config = BTreeMap<String, String>;
 /// Devices by name, each with its keys.
 pub type Devices = BTreeMap<String, BTreeMap<String, String>>;
 
+/// Whether a key's value means yes, as Incus reads it (6.0 to 7.3).
+pub fn is_true(value: &str) -> bool {
+    ["true", "1", "yes", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
+}
+
 /// Whether a key's value means no, as Incus reads it (6.0 to 7.3).
 pub fn is_false(value: &str) -> bool {
     ["false", "0", "no", "off"].iter().any(|no| value.eq_ignore_ascii_case(no))

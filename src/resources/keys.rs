@@ -132,12 +132,6 @@ pub fn bring(config: &mut BTreeMap<String, String>, wanted: &BTreeMap<String, St
     *config != before
 }
 
-/// Whether Incus reads `text` as true (6.0 to 7.3: `true`, `1`, `yes`, `on`).
-#[must_use]
-pub fn is_true(text: &str) -> bool {
-    ["true", "1", "yes", "on"].iter().any(|word| text.eq_ignore_ascii_case(word))
-}
-
 /// Sets `key` to `value`, or removes it.
 pub fn put(config: &mut BTreeMap<String, String>, key: &str, value: Option<String>) {
     match value {

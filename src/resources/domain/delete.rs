@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use super::state::Pieces;
 use super::{KIND, LIMIT, failed};
+use crate::incus::is_true;
 use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, volume};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
@@ -198,7 +199,7 @@ async fn protected(
         match held {
             Held::Instance(name) => {
                 let instance = client.get::<instance::Instance>(instance::get(project, name)).await?.value;
-                if instance.expanded_config.get("security.protection.delete").is_some_and(|flag| keys::is_true(flag)) {
+                if instance.expanded_config.get("security.protection.delete").is_some_and(|flag| is_true(flag)) {
                     lines.push(format!("    instance {name}"));
                 }
             }

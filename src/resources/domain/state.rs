@@ -4,6 +4,7 @@ use super::body;
 use super::plan::{IPV6, POOL, SUBNET};
 use super::schema::{NETWORK_KEYS, PROJECT_KEYS};
 use super::subnet::{Subnet, Trust};
+use crate::incus::is_true;
 use crate::incus::{self, Client, network, network::Network, profile, profile::Profile, project, project::Project};
 use crate::plugin::{Diagnostic, Path, Private, Value};
 use crate::resources::session::Session;
@@ -149,9 +150,9 @@ fn network_state(state: &mut Value, network: &Network, prior: &Value) {
             _ => get("ipv4.dhcp.ranges").unwrap_or("all"),
         },
     );
-    let nat = get("ipv4.nat").is_some_and(keys::is_true);
+    let nat = get("ipv4.nat").is_some_and(is_true);
     let has_ipv6 = get("ipv6.address").is_some_and(|address| address != "none");
-    let nat_of_ipv6 = if has_ipv6 { get("ipv6.nat").is_some_and(keys::is_true) } else { nat };
+    let nat_of_ipv6 = if has_ipv6 { get("ipv6.nat").is_some_and(is_true) } else { nat };
     state.set("nat", of_both(prior.get("nat").as_bool(), nat, nat_of_ipv6));
     state.set("ipv6", get("ipv6.address").unwrap_or("none"));
     state.set(
@@ -183,7 +184,7 @@ fn profile_state(state: &mut Value, profile: &Profile) {
 
 /// Refuses a project and a bridge that are no compartment: the first apply would change what others share.
 pub(super) fn adoptable(project: &Project, network: &Network) -> Result<(), Diagnostic> {
-    let has = |feature: &str| project.config.get(feature).is_some_and(|flag| keys::is_true(flag));
+    let has = |feature: &str| project.config.get(feature).is_some_and(|flag| is_true(flag));
     let mut problems = Vec::new();
     for feature in ["features.profiles", "features.storage.volumes"] {
         if !has(feature) {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::KIND;
 use super::body::PROTECTION;
 use super::target::{self, Target, names};
+use crate::incus::is_true;
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
-use crate::resources::{keys, marks, refusal, timeouts};
+use crate::resources::{marks, refusal, timeouts};
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -24,7 +25,7 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
         return Ok(());
     }
     // Before the stop: a protected instance is not even stopped.
-    if found.expanded_config.get(PROTECTION).is_some_and(|value| keys::is_true(value)) {
+    if found.expanded_config.get(PROTECTION).is_some_and(|value| is_true(value)) {
         return Err(protected(domain, name).into());
     }
     if !found.is_stopped() {

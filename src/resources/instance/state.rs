@@ -7,6 +7,7 @@ use super::plan::is_ipv4;
 use super::{restart, volumes};
 use crate::incus::Config;
 use crate::incus::instance::{Instance, Kind, State};
+use crate::incus::is_true;
 use crate::incus::network::Lease;
 use crate::plugin::Value;
 use crate::resources::{cloud_init, keys, marks};
@@ -37,7 +38,7 @@ const KEPT: [&str; 4] = ["wait", "stop_timeout", "restart_on_update", "timeouts"
 pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) -> Value {
     let config = &found.config;
     let text = |key: &str| Value::from(config.get(key).cloned());
-    let flag = |key: &str| Value::from(config.get(key).map(|value| keys::is_true(value)));
+    let flag = |key: &str| Value::from(config.get(key).map(|value| is_true(value)));
     let mut state = Value::object();
     for name in ["id", "name", "domain"].into_iter().chain(KEPT) {
         state.set(name, known(prior.get(name)));
@@ -60,7 +61,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     state.set("boot_priority", config.get(body::PRIORITY).and_then(|number| number.parse::<i64>().ok()));
     state.set("snapshots_schedule", text(body::SCHEDULE));
     state.set("snapshots_expiry", text(body::EXPIRY));
-    state.set("delete_protection", config.get(body::PROTECTION).is_some_and(|value| keys::is_true(value)));
+    state.set("delete_protection", config.get(body::PROTECTION).is_some_and(|value| is_true(value)));
     state.set("cloud_init", cloud_init::read(config, prior.get("cloud_init")));
     state.set("ephemeral", found.ephemeral);
     state.set("running", !found.is_stopped() && !found.is_paused() && found.status_code != ERROR);
@@ -77,13 +78,13 @@ const ERROR: u16 = 112;
 /// taken away from an instance of ours shows as the `false` that it means.
 fn visible(config: &Config) -> Config {
     let mut visible = keys::visible(config, OWN);
-    if !config.get(body::NESTING).is_some_and(|value| keys::is_true(value)) {
+    if !config.get(body::NESTING).is_some_and(|value| is_true(value)) {
         return visible;
     }
     let ours = config.contains_key(marks::FINGERPRINT);
     for key in body::INTERCEPTED {
         match visible.get(key) {
-            Some(value) if keys::is_true(value) => {
+            Some(value) if is_true(value) => {
                 visible.remove(key);
             }
             None if ours => {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
+use crate::incus::is_true;
 use crate::incus::{Config, volume::Volume};
 use crate::plugin::{DecodeError, Private, Value};
 use crate::resources::keys::{self, Own};
@@ -120,7 +121,7 @@ pub(super) fn fingerprint(owner: &str, id: &str, config: &Value) -> String {
 
 /// The protection that stands on a volume; `None` where none was ever written.
 pub(super) fn protection(config: &Config) -> Option<bool> {
-    marks::read_stored(config, PROTECTION).map(keys::is_true)
+    marks::read_stored(config, PROTECTION).map(is_true)
 }
 
 /// Takes the protection off.
