@@ -41,6 +41,23 @@ impl Operation {
     pub fn is_final(&self) -> bool {
         self.status_code >= 200
     }
+
+    /// Whether it says that it works on the object that `request` is about. A copy of a volume says nothing of what it
+    /// works on (6.0 to 7.3).
+    pub fn names(&self, request: &Request) -> bool {
+        let paths = self.resources.values().filter_map(|paths| paths.as_array()).flatten();
+        let path = |text: &str| decoded(text.split_once('?').map_or(text, |(path, _)| path));
+        paths.filter_map(|path| path.as_str()).any(|text| path(text) == decoded(&request.path))
+    }
+}
+
+fn decoded(path: &str) -> String {
+    percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
+}
+
+/// Those of a project, ended ones too for some seconds: lists of [`Operation`] by status.
+pub fn list(project: &str) -> Request {
+    Request::get(&["operations"]).with("recursion", "1").project(project)
 }
 
 /// One operation.
@@ -56,4 +73,19 @@ pub fn wait(id: &str, timeout_s: u64) -> Request {
 /// Cancels an operation that may be cancelled.
 pub fn cancel(id: &str) -> Request {
     Request::delete(&["operations", id])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_names_what_it_works_on() {
+        let operation: Operation = serde_json::from_value(serde_json::json!({
+            "resources": { "storage_volumes": ["/1.0/storage-pools/a%20b/volumes/custom/data?project=pro"] }
+        }))
+        .unwrap();
+        assert!(operation.names(&super::super::volume::get("pro", "a b", "data")));
+        assert!(!operation.names(&super::super::volume::get("pro", "a b", "data2")));
+    }
 }

@@ -1,5 +1,6 @@
 //! Writes that are waited for: operations, busy instances, merges under `If-Match`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -130,17 +131,46 @@ impl Client {
     /// As [`Client::run`].
     pub async fn finish(&self, running: &Running, wait: &Wait) -> Result<Operation, Error> {
         let mut last = running.operation.clone();
+        match self.follow(&mut last, running.project.as_deref(), wait).await {
+            Ok(()) => outcome(last),
+            Err(error @ (Error::Deadline { .. } | Error::Stopped { .. })) => {
+                self.cancel(running, &last).await;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the operations of a project that `concerns` picks have ended, well or not: what an interrupted call
+    /// started goes on without it. None is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// All of [`Client::get`]; [`Error::Deadline`] and [`Error::Stopped`].
+    pub async fn settle(&self, project: &str, concerns: impl Fn(&Operation) -> bool, wait: &Wait) -> Result<(), Error> {
+        let listed = self.get::<HashMap<String, Vec<Operation>>>(operation::list(project)).await?.value;
+        for mut found in listed.into_values().flatten() {
+            if found.is_final() || !concerns(&found) {
+                continue;
+            }
+            match self.follow(&mut found, Some(project), wait).await {
+                Err(error) if !error.is_operation_gone() && error.refusal().is_none() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows an operation to its end: `last` is how it was seen last.
+    async fn follow(&self, last: &mut Operation, project: Option<&str>, wait: &Wait) -> Result<(), Error> {
         let id = last.id.clone();
         let mut lost: Option<(Instant, u32)> = None;
-        loop {
-            if last.is_final() {
-                return outcome(last);
-            }
+        while !last.is_final() {
             let left = wait.deadline.map_or(WAIT_S, |deadline| {
                 deadline.saturating_duration_since(Instant::now()).as_secs().saturating_add(1).min(WAIT_S)
             });
             let mut request = operation::wait(&id, left);
-            if let Some(project) = &running.project {
+            if let Some(project) = project {
                 request = request.project(project);
             }
             let asked = Instant::now();
@@ -151,23 +181,21 @@ impl Client {
                     if !operation.is_final() && asked.elapsed() < PAUSE.1 / 4 {
                         wait.pause(PAUSE.0, &what(&operation), Some(operation.status.clone())).await?;
                     }
-                    last = operation;
+                    *last = operation;
                 }
-                Err(error @ (Error::Deadline { .. } | Error::Stopped { .. })) => {
-                    self.cancel(running, &last).await;
-                    return Err(given_up(&error, &last));
-                }
+                Err(error @ (Error::Deadline { .. } | Error::Stopped { .. })) => return Err(given_up(&error, last)),
                 Err(error) if error.is_connection() => {
                     let (since, tries) = lost.unwrap_or((Instant::now(), 0));
                     if since.elapsed() > RECONNECT {
                         return Err(unclear(error));
                     }
                     lost = Some((since, tries + 1));
-                    wait.pause(backoff(tries), &what(&last), Some(last.status.clone())).await?;
+                    wait.pause(backoff(tries), &what(last), Some(last.status.clone())).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     /// Cancels where that is allowed, as last seen or as it stands now. An error changes nothing: the wait is over.

@@ -202,16 +202,22 @@ impl Creation<'_> {
         let temporary = self.target.named(&format!("anklume-{}", &self.marks.fingerprint[..16]));
         let found = self.target.fetch().await.map_err(|error| self.target.failed("create", &error))?;
         let made = found.map(|found| self.recognise(&found)).transpose()?;
-        if let Err(error) = temporary.delete(false, &self.wait).await {
-            return Err(self.target.explain("create", &error).await.into());
-        }
-        if let Some(made) = made {
-            return Ok(made);
+        let half_made = match temporary.clear(false, &self.wait).await {
+            Ok(half_made) => half_made,
+            Err(error) => return Err(self.target.explain("create", &error).await.into()),
+        };
+        match made {
+            // What an ISO was copied from stays until the copy is whole.
+            Some(_) if is_iso && half_made => {
+                self.target.clear(true, &self.wait).await.map_err(|error| self.target.failed("create", &error))?;
+            }
+            Some(made) => return Ok(made),
+            None => {}
         }
         let result = self.fill_and_rename(&temporary).await;
         if result.is_err() {
             let brief = Wait::within(CLEAR, CancellationToken::new());
-            if let Err(error) = temporary.delete(false, &brief).await {
+            if let Err(error) = temporary.clear(false, &brief).await {
                 tracing::warn!(volume = %temporary.id(), %error, "a half-made volume was not deleted");
             }
             if is_iso && let Ok(None) = self.target.look_back().await {

@@ -1,5 +1,6 @@
 //! One volume on the server, and what is done to it. The marks of an ISO, which takes no keys, stand on its project.
 
+use crate::incus::operation::Operation;
 use crate::incus::project::{self, Project};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Client, Config, Error, Refusal, Wait};
@@ -140,6 +141,18 @@ impl<'c> Target<'c> {
             _ => {}
         }
         if is_iso { self.write_marks(&Config::new(), wait).await } else { Ok(()) }
+    }
+
+    /// Deletes a half-made volume, once what an interrupted call started on it has ended: Incus takes back what fails by
+    /// its name, whoever has it by then (6.0 to 7.3). Says whether there was one.
+    pub(super) async fn clear(&self, is_iso: bool, wait: &Wait) -> Result<bool, Error> {
+        let get = volume::get(&self.project, &self.pool, &self.name);
+        let reader = self.client.reading(wait);
+        let stands = reader.find::<Volume>(get.clone()).await?.is_some();
+        let concerns = |operation: &Operation| operation.names(&get) || stands && operation.resources.is_empty();
+        reader.settle(&self.project, concerns, wait).await?;
+        self.delete(is_iso, wait).await?;
+        Ok(stands)
     }
 
     /// The diagnostic of a request that failed.
