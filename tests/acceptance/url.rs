@@ -101,6 +101,7 @@ fn refused(run: &Workspace) {
     let (content, sha256) = disk(3_000_000);
     std::fs::write(run.dir().join("some"), vec![9; 1 << 20]).unwrap();
     let packed = std::process::Command::new("gzip").arg("-c").arg(run.dir().join("some")).output().unwrap().stdout;
+    let of_packed = digest(&packed);
     let server = serve(run, move |request| {
         let file = || Answer::file(request, &content, TAG);
         match request.path.as_str() {
@@ -130,7 +131,7 @@ fn refused(run: &Workspace) {
         ("block", "/page.raw", &nothing, "", "is a web page"),
         ("block", "/disk.qcow2", &nothing, "", "qemu-img convert -O raw disk.qcow2"),
         ("block", "/disk.img.xz", &nothing, "", "xz -d"),
-        ("block", "/disk.gz", &nothing, "", "If it is a compressed disk, unpack it"),
+        ("block", "/disk.gz", &of_packed, "", "If it is a compressed disk, unpack it"),
         ("block", "/round", &nothing, "", "leads on and on"),
         ("block", "/more", &sha256, "", "announced 4000000 bytes and has 3000000"),
         ("block", "/less", &sha256, "", "has 2000000 bytes with the SHA-256"),

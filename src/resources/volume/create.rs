@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::model::{self, Filled, Model};
 use super::schema::read_headers;
+use super::source::Unfilled;
 use super::target::Target;
 use super::{KIND, LIMIT, read, source, users};
 use crate::incus::volume::{self, Volume};
@@ -66,6 +67,7 @@ impl Creation<'_> {
     async fn run(mut self, input: &Create) -> Result<Stored, Failure> {
         let made = match self.model.source {
             None => self.empty().await?,
+            Some(_) if self.model.is_iso() => self.iso().await?,
             Some(_) => self.filled().await?,
         };
         if let Made::New = made
@@ -197,88 +199,75 @@ impl Creation<'_> {
         }
     }
 
+    /// Filled under a temporary name, and renamed once it is whole.
     async fn filled(&self) -> Result<Made, Failure> {
-        let is_iso = self.model.is_iso();
         let temporary = self.target.named(&format!("anklume-{}", &self.marks.fingerprint[..16]));
         let found = self.target.fetch().await.map_err(|error| self.target.failed("create", &error))?;
         let made = found.map(|found| self.recognise(&found)).transpose()?;
-        let half_made = match temporary.clear(false, &self.wait).await {
-            Ok(half_made) => half_made,
-            Err(error) => return Err(self.target.explain("create", &error).await.into()),
-        };
-        match made {
-            // What an ISO was copied from stays until the copy is whole.
-            Some(_) if is_iso && half_made => {
-                self.target.clear(true, &self.wait).await.map_err(|error| self.target.failed("create", &error))?;
-            }
-            Some(made) => return Ok(made),
-            None => {}
+        if let Err(error) = temporary.clear(&self.wait).await {
+            return Err(self.target.explain("create", &error).await.into());
+        }
+        if let Some(made) = made {
+            return Ok(made);
         }
         let result = self.fill_and_rename(&temporary).await;
         if result.is_err() {
             let brief = Wait::within(CLEAR, CancellationToken::new());
-            if let Err(error) = temporary.clear(false, &brief).await {
+            if let Err(error) = temporary.clear(&brief).await {
                 tracing::warn!(volume = %temporary.id(), %error, "a half-made volume was not deleted");
-            }
-            if is_iso && let Ok(None) = self.target.look_back().await {
-                self.unmark(&brief).await;
             }
         }
         result
     }
 
-    /// Takes the marks of an ISO away.
-    async fn unmark(&self, wait: &Wait) {
-        if let Err(error) = self.target.write_marks(&Config::new(), wait).await {
-            tracing::warn!(volume = %self.target.id(), %error, "the marks of an ISO were not taken away");
-        }
-    }
-
-    /// The volume as a copy of `temporary`, which is `filled`: Incus takes no size from an ISO that it copies.
-    fn copied(&self, temporary: &Target<'_>, filled: Volume) -> volume::Create {
-        volume::Create {
-            name: self.target.name.clone(),
-            content_type: self.model.content_type.clone(),
-            description: String::new(),
-            config: filled.config.into_iter().filter(|(key, _)| key == model::SIZE).collect(),
-            source: Some(volume::Source::copy(&temporary.project, &temporary.pool, &temporary.name, None)),
-        }
-    }
-
     async fn fill_and_rename(&self, temporary: &Target<'_>) -> Result<Made, Failure> {
-        if self.model.is_iso() {
-            let mut wanted = Volume::default();
-            self.model.apply(&mut wanted, &Filled::default());
-            self.marks.write(&mut wanted.config);
-            if let Err(error) = self.target.write_marks(&wanted.config, &self.wait).await {
-                return Err(self.target.explain("create", &error).await.into());
-            }
-        }
-        source::fill(self.session, temporary, &self.model, &self.headers, &self.marks, &self.wait).await?;
+        let filled = source::fill(self.session, temporary, &self.model, &self.headers, &self.marks, &self.wait).await;
+        filled.map_err(|unfilled| unfilled.told)?;
         let target = &self.target;
-        let server = target.client.server().await.map_err(|error| target.failed("create", &error))?;
-        let copies = self.model.is_iso() && server.loses_renamed_isos();
-        let commit = match copies {
-            true => {
-                let filled = temporary.fetch().await.map_err(|error| target.failed("create", &error))?;
-                volume::create(&target.project, &target.pool, &self.copied(temporary, filled.unwrap_or_default()))
-            }
-            false => volume::rename(&target.project, &target.pool, &temporary.name, &target.name),
-        };
-        let made = match target.client.run(commit, &self.wait).await {
-            Ok(_) => Made::New,
-            Err(error) if self.model.is_iso() && error.is_already_exists() => {
-                // The marks stand under the name, whoever has it: they would make it ours.
-                self.unmark(&self.wait).await;
-                return Err(refusal::taken("volume", &target.name, KIND, &target.id()).into());
-            }
-            // The record of a copy stands before its content does.
-            Err(error) if copies => return Err(target.failed("create", &error).into()),
-            Err(error) => self.unclear(error).await?,
-        };
-        if copies && let Err(error) = temporary.delete(false, &self.wait).await {
-            tracing::warn!(volume = %temporary.id(), %error, "the temporary volume was not deleted");
+        let rename = volume::rename(&target.project, &target.pool, &temporary.name, &target.name);
+        match target.client.run(rename, &self.wait).await {
+            Ok(_) => Ok(Made::New),
+            Err(error) => self.unclear(error).await,
         }
-        Ok(made)
+    }
+
+    /// Under its own name at once: the end of the upload is the commit, and a rename would lose the content before Incus
+    /// 6.0.5 and 6.15. One that an interrupted create left is made anew, for nobody knows whether it is whole.
+    async fn iso(&self) -> Result<Made, Failure> {
+        let (target, wait) = (&self.target, &self.wait);
+        let failed = |error: &Error| target.failed("create", error);
+        target.settle(wait).await.map_err(|error| failed(&error))?;
+        if let Some(found) = target.fetch().await.map_err(|error| failed(&error))? {
+            let made = self.recognise(&found)?;
+            if !found.used_by.is_empty() {
+                return Ok(made);
+            }
+            target.delete(true, wait).await.map_err(|error| failed(&error))?;
+        }
+        let mut wanted = Volume::default();
+        self.model.apply(&mut wanted, &Filled::default());
+        self.marks.write(&mut wanted.config);
+        if let Err(error) = target.write_marks(&wanted.config, wait).await {
+            return Err(target.explain("create", &error).await.into());
+        }
+        let filled = source::fill(self.session, target, &self.model, &self.headers, &self.marks, wait).await;
+        let Err(Unfilled { told, cause, whole }) = filled else { return Ok(Made::New) };
+        let brief = Wait::within(CLEAR, CancellationToken::new());
+        let stands = async {
+            target.settle(&brief).await?;
+            Ok::<_, Error>(target.look_back().await?.is_some())
+        };
+        let taken = cause.as_ref().is_some_and(Error::is_already_exists);
+        if whole && !taken && stands.await.unwrap_or(true) {
+            return Ok(Made::New);
+        }
+        // The marks stand under the name, whoever has it: they would make it ours.
+        if let Err(error) = target.write_marks(&Config::new(), &brief).await {
+            tracing::warn!(volume = %target.id(), %error, "the marks of an ISO were not taken away");
+        }
+        Err(match taken {
+            true => refusal::taken("volume", &target.name, KIND, &target.id()).into(),
+            false => told.into(),
+        })
     }
 }

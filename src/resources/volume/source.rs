@@ -9,17 +9,32 @@ use tokio::time::Instant;
 use super::form::{self, Form};
 use super::model::{Filled, Model, SIZE, Source};
 use super::schema::digits;
-use super::stream::{Broken, Origin, Passed, Stream};
+use super::stream::{Broken, Origin, Stream};
 use super::target::Target;
 use crate::incus::backup::Frame;
 use crate::incus::volume::{self, Content, Volume};
-use crate::incus::{Refusal, Wait};
+use crate::incus::{Error, Refusal, Wait};
 use crate::plugin::{Diagnostic, Path};
 use crate::resources::session::Session;
 use crate::resources::{marks::Marks, pool, refusal, size};
 use crate::web::{self, Headers, Location};
 
-/// Fills `into`, which has the temporary name, and writes everything that is configured on it.
+/// Why a volume was not filled.
+pub(super) struct Unfilled {
+    pub(super) told: Diagnostic,
+    /// What Incus made of the request.
+    pub(super) cause: Option<Error>,
+    /// Whether it was sent all there is, so that it may have made a volume of it.
+    pub(super) whole: bool,
+}
+
+impl From<Diagnostic> for Unfilled {
+    fn from(told: Diagnostic) -> Self {
+        Self { told, cause: None, whole: false }
+    }
+}
+
+/// Fills `into` and writes everything that is configured on it, but nothing on an ISO.
 pub(super) async fn fill(
     session: &Session,
     into: &Target<'_>,
@@ -27,7 +42,7 @@ pub(super) async fn fill(
     headers: &Headers,
     marks: &Marks,
     wait: &Wait,
-) -> Result<(), Diagnostic> {
+) -> Result<(), Unfilled> {
     let source = model.source.as_ref().cloned().unwrap_or_default();
     match (&source.volume, &source.file, &source.url) {
         (Some(name), ..) => copy(session, into, model, marks, &source, name, wait).await?,
@@ -46,7 +61,8 @@ pub(super) async fn fill(
             upload.run(Origin::Web(Box::new(body)), length).await?;
         }
         (None, None, None) => {
-            return Err(problem("source", "a source that names nothing", "Set `volume`, `file` or `url`.".into()));
+            let told = problem("source", "a source that names nothing", "Set `volume`, `file` or `url`.".into());
+            return Err(told.into());
         }
     }
     if model.is_iso() {
@@ -57,7 +73,7 @@ pub(super) async fn fill(
         problem("source", "it is gone", "The volume vanished while it was filled. Apply again.".into())
     })?;
     if found.content_type != model.content_type {
-        return Err(other_content(model, &found.content_type));
+        return Err(other_content(model, &found.content_type).into());
     }
     large_enough(model, found.config.get(SIZE))?;
     let write = |volume: &mut Volume| {
@@ -66,7 +82,7 @@ pub(super) async fn fill(
         let filled = Filled::beside(volume, model);
         model.apply(volume, &filled) | (before != volume.config)
     };
-    into.modify(false, write, wait).await.map_err(|error| into.failed("create", &error))
+    into.modify(false, write, wait).await.map_err(|error| into.failed("create", &error).into())
 }
 
 fn at(member: &str) -> Path {
@@ -254,14 +270,22 @@ impl Upload<'_> {
         match broken {
             Broken::File(error) => self.unreadable(&**error),
             Broken::Web(error) => self.unavailable(error),
+            Broken::Differs(passed) => Diagnostic::error(
+                at("sha256"),
+                "Unable to create volume: the checksum differs",
+                format!(
+                    "\"{}\" has {} bytes with the SHA-256\n\n    {}\n\nand not the one that is written. Nothing was made. Look whether it is the file that was meant.",
+                    self.name, passed.bytes, passed.sha256
+                ),
+            ),
         }
     }
 
-    async fn run(&self, origin: Origin, length: Option<u64>) -> Result<(), Diagnostic> {
+    async fn run(&self, origin: Origin, length: Option<u64>) -> Result<(), Unfilled> {
         let begun = self.in_time(Stream::begin(origin, form::TELLING_BYTES)).await?;
         let stream = begun.map_err(|broken| self.broken(&broken))?;
         if stream.first().is_empty() {
-            return Err(self.told("its source is empty", format!("\"{}\" holds nothing.", self.name)));
+            return Err(self.told("its source is empty", format!("\"{}\" holds nothing.", self.name)).into());
         }
         let first = stream.first().to_vec();
         let form = form::of(&self.model.content_type, &self.name, &first);
@@ -275,15 +299,21 @@ impl Upload<'_> {
             Some(frame) => length.map(|length| frame.bytes(length)),
             None => length,
         };
-        let mut sending = stream.send(frame);
+        let mut sending = stream.send(frame, self.sha256.map(|text| digits(text)));
         let into = self.into;
         let request = volume::upload(&into.project, &into.pool, &into.name, content);
         let sent = into.client.upload(request, bytes, sending.chunks(), self.wait).await;
         if let Some(broken) = sending.broken() {
-            return Err(self.broken(&broken));
+            return Err(self.broken(&broken).into());
         }
+        let whole = sending.passed().await.is_some();
         match sent {
-            Ok(_) => self.checked(sending.passed().await.as_ref()),
+            // Incus did not read to the end, so that nobody knows what the rest would have been.
+            Ok(_) if !whole && self.sha256.is_some() => Err(self.told(
+                "Incus has not read all of its source",
+                format!("What follows in \"{}\" is no part of it, so that its checksum cannot be told. Name a file that holds it alone.", self.name),
+            ).into()),
+            Ok(_) => Ok(()),
             Err(error)
                 if content == Content::Backup
                     && (error.refusal() == Some(&Refusal::Other)
@@ -293,9 +323,9 @@ impl Upload<'_> {
                     Form::Raw => format!("Incus refuses the disk \"{}\".", self.name),
                     _ => form::no_backup(&self.name, &self.model.content_type, &first),
                 };
-                Err(self.told("Incus does not take the file", format!("{told}\n\n{}", refusal::causes(&error))))
+                Err(self.told("Incus does not take the file", format!("{told}\n\n{}", refusal::causes(&error))).into())
             }
-            Err(error) => Err(into.explain("create", &error).await),
+            Err(error) => Err(Unfilled { told: into.explain("create", &error).await, cause: Some(error), whole }),
         }
     }
 
@@ -316,26 +346,5 @@ impl Upload<'_> {
         let frame = Frame::of_disk(&self.into.name, length, &created);
         large_enough(self.model, Some(&format!("{}B", frame.disk_bytes)))?;
         Ok(frame)
-    }
-
-    /// Holds what has passed against what was asked for.
-    fn checked(&self, passed: Option<&Passed>) -> Result<(), Diagnostic> {
-        let Some(wanted) = self.sha256 else { return Ok(()) };
-        match passed {
-            Some(passed) if passed.sha256 == digits(wanted) => Ok(()),
-            Some(passed) => Err(Diagnostic::error(
-                at("sha256"),
-                "Unable to create volume: the checksum differs",
-                format!(
-                    "\"{}\" has {} bytes with the SHA-256\n\n    {}\n\nand not the one that is written. Nothing was made. Look whether it is the file that was meant.",
-                    self.name, passed.bytes, passed.sha256
-                ),
-            )),
-            // Incus did not read to the end, so that nobody knows what the rest would have been.
-            None => Err(self.told(
-                "Incus has not read all of its source",
-                format!("What follows in \"{}\" is no part of it, so that its checksum cannot be told. Name a file that holds it alone.", self.name),
-            )),
-        }
     }
 }

@@ -34,6 +34,9 @@ pub(super) enum Broken {
     /// The web server.
     #[error(transparent)]
     Web(web::Error),
+    /// All of it came, and it is not what was asked for.
+    #[error("the checksum differs")]
+    Differs(Passed),
 }
 
 impl Origin {
@@ -78,11 +81,12 @@ impl Stream {
         &self.first
     }
 
-    /// Sends it on its way, with `frame` around it, and reads as fast as it is taken.
-    pub(super) fn send(self, frame: Option<Frame>) -> Sending {
+    /// Sends it on its way, with `frame` around it, and reads as fast as it is taken. Its end goes out only if all of it
+    /// has the `sha256`, in lower-case digits.
+    pub(super) fn send(self, frame: Option<Frame>, sha256: Option<String>) -> Sending {
         let (giver, chunks) = upload::channel();
         let broken = Arc::default();
-        let task = tokio::spawn(give(self, frame, giver, Arc::clone(&broken)));
+        let task = tokio::spawn(give(self, frame, sha256, giver, Arc::clone(&broken)));
         Sending { chunks: Some(chunks), broken, task: AbortOnDropHandle::new(task) }
     }
 }
@@ -124,6 +128,7 @@ impl Sending {
 async fn give(
     stream: Stream,
     frame: Option<Frame>,
+    sha256: Option<String>,
     giver: Giver,
     broken: Arc<Mutex<Option<Broken>>>,
 ) -> Option<Passed> {
@@ -133,29 +138,36 @@ async fn give(
     if !head.is_empty() {
         giver.send(Ok(head.into())).await.ok()?;
     }
-    let mut next = (!first.is_empty()).then(|| Bytes::from(first));
-    loop {
-        if let Some(chunk) = next.take() {
-            hash.update(&chunk);
-            bytes += chunk.len() as u64;
-            giver.send(Ok(chunk)).await.ok()?;
-        }
+    let mut next = Bytes::from(first);
+    let ended = loop {
+        hash.update(&next);
+        bytes += next.len() as u64;
         match origin.next().await {
-            Ok(Some(chunk)) => next = Some(chunk),
-            Ok(None) => break,
-            Err(error) => {
-                *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
-                // Breaks the upload off; where nobody takes it, it has ended already.
-                let _ = giver.send(Err(io::Error::other(error))).await;
-                return None;
+            // The last chunk is held back: Incus makes a volume of what is whole.
+            Ok(Some(chunk)) => giver.send(Ok(std::mem::replace(&mut next, chunk))).await.ok()?,
+            Ok(None) => {
+                let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+                let passed = Passed { sha256: digits, bytes };
+                let differs = sha256.is_some_and(|sha256| sha256 != passed.sha256);
+                break if differs { Err(Broken::Differs(passed)) } else { Ok(passed) };
             }
+            Err(error) => break Err(error),
+        }
+    };
+    match ended {
+        Ok(passed) => {
+            for chunk in [next, tail.into()].into_iter().filter(|chunk| !chunk.is_empty()) {
+                giver.send(Ok(chunk)).await.ok()?;
+            }
+            Some(passed)
+        }
+        Err(error) => {
+            *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            // Breaks the upload off; where nobody takes it, it has ended already.
+            let _ = giver.send(Err(io::Error::other(error))).await;
+            None
         }
     }
-    if !tail.is_empty() {
-        giver.send(Ok(tail.into())).await.ok()?;
-    }
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(Passed { sha256, bytes })
 }
 
 #[cfg(test)]
@@ -182,7 +194,7 @@ mod tests {
         for frame in [None, Some(Frame { head: b"head".into(), tail: b"tail".into(), disk_bytes: 0 })] {
             let stream = Stream::begin(file(&content).await, 512).await.unwrap();
             assert!(stream.first().len() >= 512 && content.starts_with(stream.first()));
-            let mut sending = stream.send(frame.clone());
+            let mut sending = stream.send(frame.clone(), None);
             let got = taken(sending.chunks()).await.unwrap();
             let expected = match frame {
                 Some(_) => [b"head", content.as_slice(), b"tail"].concat(),
@@ -202,18 +214,33 @@ mod tests {
         let origin = Origin::File(tokio::fs::File::open(directory.path()).await.unwrap());
         assert!(Stream::begin(origin, 512).await.is_err());
         let origin = Origin::File(tokio::fs::File::open(directory.path()).await.unwrap());
-        let mut sending = Stream { origin, first: b"first".into() }.send(None);
+        let mut sending = Stream { origin, first: b"first".into() }.send(None, None);
         let mut chunks = sending.chunks();
-        assert_eq!(chunks.recv().await.unwrap().unwrap(), &b"first"[..]);
         assert!(chunks.recv().await.unwrap().is_err());
         assert!(sending.broken().is_some());
         assert_eq!(sending.passed().await, None);
     }
 
     #[tokio::test]
+    async fn the_end_of_what_has_another_checksum_is_held_back() {
+        let content = [7; CHUNK_BYTES + 9];
+        let sha256: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        for (wanted, whole) in [(sha256, true), ("0".repeat(64), false)] {
+            let mut sending = Stream::begin(file(&content).await, 512).await.unwrap().send(None, Some(wanted));
+            let mut chunks = sending.chunks();
+            let mut got = Vec::new();
+            while let Some(Ok(chunk)) = chunks.recv().await {
+                got.extend(chunk);
+            }
+            assert_eq!(got.len() == content.len(), whole);
+            assert_eq!(sending.broken().is_none(), whole);
+        }
+    }
+
+    #[tokio::test]
     async fn what_nobody_takes_has_not_passed() {
         let stream = Stream::begin(file(&[7; CHUNK_BYTES * 9]).await, 512).await.unwrap();
-        let mut sending = stream.send(None);
+        let mut sending = stream.send(None, None);
         drop(sending.chunks());
         assert!(sending.broken().is_none());
         assert_eq!(sending.passed().await, None);

@@ -143,16 +143,20 @@ impl<'c> Target<'c> {
         if is_iso { self.write_marks(&Config::new(), wait).await } else { Ok(()) }
     }
 
-    /// Deletes a half-made volume, once what an interrupted call started on it has ended: Incus takes back what fails by
-    /// its name, whoever has it by then (6.0 to 7.3). Says whether there was one.
-    pub(super) async fn clear(&self, is_iso: bool, wait: &Wait) -> Result<bool, Error> {
+    /// Deletes a half-made volume, once what an interrupted call started on it has ended.
+    pub(super) async fn clear(&self, wait: &Wait) -> Result<(), Error> {
+        self.settle(wait).await?;
+        self.delete(false, wait).await
+    }
+
+    /// Waits until what was started on it has ended: Incus takes back what fails by its name, whoever has that by then
+    /// (6.0 to 7.3).
+    pub(super) async fn settle(&self, wait: &Wait) -> Result<(), Error> {
         let get = volume::get(&self.project, &self.pool, &self.name);
         let reader = self.client.reading(wait);
         let stands = reader.find::<Volume>(get.clone()).await?.is_some();
         let concerns = |operation: &Operation| operation.names(&get) || stands && operation.resources.is_empty();
-        reader.settle(&self.project, concerns, wait).await?;
-        self.delete(is_iso, wait).await?;
-        Ok(stands)
+        reader.settle(&self.project, concerns, wait).await
     }
 
     /// The diagnostic of a request that failed.
