@@ -16,6 +16,7 @@ use super::error::{ConnectFault, Error};
 use super::events::Hub;
 use super::operation::Operation;
 use super::pool::{Pool, Raw};
+use super::ready::Waits;
 use super::remote::{Target, Token};
 use super::request::Request;
 use super::run::Wait;
@@ -83,6 +84,7 @@ pub(crate) struct Inner {
     requests: AtomicU64,
     shared: Shared,
     events: Hub,
+    waits: Waits,
     server: OnceCell<Arc<Server>>,
     token: Option<Token>,
     enrolled: OnceCell<()>,
@@ -120,6 +122,7 @@ impl Client {
                 requests: AtomicU64::new(0),
                 shared: Shared::default(),
                 events: Hub::default(),
+                waits: Waits::default(),
                 server: OnceCell::new(),
                 token,
                 enrolled: OnceCell::new(),
@@ -133,6 +136,11 @@ impl Client {
     #[must_use]
     pub fn reading(&self, wait: &Wait) -> Self {
         Self { inner: self.inner.clone(), reads: wait.clone() }
+    }
+
+    /// The waits of this client and its clones, one more with what this gives.
+    pub(crate) fn waits(&self) -> Waits {
+        self.inner.waits.clone()
     }
 
     /// Where it connects to.

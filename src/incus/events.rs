@@ -104,11 +104,6 @@ impl std::fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    /// How many subscriptions share the stream, this one included.
-    pub fn sharers(&self) -> usize {
-        self.hub.state.lock().unwrap_or_else(PoisonError::into_inner).subscribers
-    }
-
     /// The next notice. Cancel-safe.
     pub async fn next(&mut self) -> Notice {
         if std::mem::take(&mut self.connected) {

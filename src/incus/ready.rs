@@ -19,6 +19,7 @@ use super::instance::{Instance, Kind, State};
 use super::is_false;
 use super::run::Wait;
 use guest::{Guest, Remote};
+pub(crate) use watch::Waits;
 use watch::{Ended, Watch};
 
 /// How long an instance may be seen stopped before it counts as crashed, where no event says so: a reboot from inside
@@ -194,7 +195,7 @@ impl Client {
         let remote = Remote::new(self, project, name);
         // No event tells of a container's address, and a stop is seen by the poll.
         let events = limits.agent.map(|_| self.events());
-        let watch = Watch::new(&remote, events, wait);
+        let watch = Watch::new(&remote, events, self.waits(), wait);
         let waiter = Waiter { watch, guest: &remote, nic, limits, started, address: None };
         waiter.run().await
     }

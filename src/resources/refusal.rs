@@ -185,8 +185,8 @@ fn advice(error: &Error) -> (Path, String) {
             Refusal::NoVirtualMachines(reason) => (Path::from("type"), no_virtual_machines(reason)),
             Refusal::NoMemory => (
                 Path::from("config").key("limits.memory"),
-                "The host has not enough memory free for the virtual machine. Write less, or stop others:\n\n    \
-                 config = { \"limits.memory\" = \"512MiB\" }"
+                "The host has not enough memory free for the virtual machine. Phase: started (created is behind it).\n\n\
+                 Write less, or stop others:\n\n    config = { \"limits.memory\" = \"512MiB\" }"
                     .to_owned(),
             ),
             Refusal::Busy => root("Another operation is running on it. Apply again when it has ended."),
@@ -216,7 +216,10 @@ fn no_virtual_machines(reason: &str) -> String {
     } else {
         "Look there:\n\n    incus info"
     };
-    format!("The host of Incus cannot run virtual machines. {mend}\n\nThen restart Incus, or set `type = \"lxc\"`.")
+    format!(
+        "The host of Incus cannot run virtual machines. Phase: created (nothing was made).\n\n{mend}\n\n\
+         Then restart Incus, or set `type = \"lxc\"`."
+    )
 }
 
 fn unreachable_advice(endpoint: &str, fault: &ConnectFault) -> String {

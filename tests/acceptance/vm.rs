@@ -81,7 +81,7 @@ fn applied(run: &Workspace, name: &str, hcl: &str, machines: &[&str]) {
     let watcher = Watcher::start(run, name, machines);
     run.apply();
     let ended = Instant::now();
-    let seen = watcher.end();
+    let (seen, events) = watcher.end();
     for machine in &seen {
         machine.print(ended);
     }
@@ -96,7 +96,9 @@ fn applied(run: &Workspace, name: &str, hcl: &str, machines: &[&str]) {
     };
     assert!(late <= limit, "{late:?} is later than {limit:?}");
     let first_usable = seen.iter().map(Seen::usable).min().unwrap();
-    assert!(seen.iter().all(|machine| machine.started < first_usable), "they were started in turn");
+    let container = events.first("c", "instance-started").expect("the container was not started");
+    let mut starts = seen.iter().map(|machine| machine.started).chain([container]);
+    assert!(starts.all(|start| start < first_usable), "they were started in turn");
 
     for instance in machines.iter().chain(&["c"]) {
         let attributes = run.attributes(&format!("anklume_instance.{instance}"));
@@ -263,9 +265,15 @@ fn crash(run: &Workspace) {
     let wait = "  wait = { boot_timeout = var.timeout, agent_timeout = var.timeout }\n  stop_timeout = \"1s\"\n";
     let hcl = format!("{VARIABLES}{}{}", domain(&name), machine("vm", "crash", wait));
     run.configure_provider(&stranger(run, &name), &hcl);
-    let started = Instant::now();
+    let watcher = Watcher::start(run, &name, &[]);
     let told = run.apply_fails();
-    println!("a crash was told {:.1} s after the apply began", started.elapsed().as_secs_f64());
+    let ended = Instant::now();
+    // Before the start is over there is no event: the start itself fails.
+    let event = watcher.end().1.first("vm", "instance-shutdown");
+    let late = event.map(|event| ended.saturating_duration_since(event));
+    println!("apply ended {late:?} after the event of the crash");
+    let limit = if run.is_emulated() { LATE_EMULATED } else { LATE_WITHOUT };
+    assert!(late.is_none_or(|late| late <= limit), "{late:?} is later than {limit:?}");
     for part in ["stopped while it was booting", "Phase: ", "not a kernel", "incus console vm --project"] {
         assert!(told.contains(part), "{part:?} is missing in {told}");
     }

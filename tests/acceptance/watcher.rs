@@ -63,6 +63,23 @@ struct Looked {
     address: Option<Instant>,
 }
 
+/// The events of a project, and when each was heard.
+#[derive(Debug)]
+pub(crate) struct Events {
+    project: String,
+    heard: Vec<(Instant, Value)>,
+}
+
+impl Events {
+    /// When `action` was first told of the instance `name`.
+    pub(crate) fn first(&self, name: &str, action: &str) -> Option<Instant> {
+        let is_it = |event: &Value| {
+            event["metadata"]["action"] == action && event["project"] == self.project && machine_of(event) == name
+        };
+        self.heard.iter().find(|(_, event)| is_it(event)).map(|(at, _)| *at)
+    }
+}
+
 /// Watches machines until it is ended.
 pub(crate) struct Watcher {
     project: String,
@@ -110,7 +127,7 @@ impl Watcher {
     }
 
     /// What was seen, in the order of the names; fails the test where one never answered.
-    pub(crate) fn end(mut self) -> Vec<Seen> {
+    pub(crate) fn end(mut self) -> (Vec<Seen>, Events) {
         // The provider may have seen first what is announced only now.
         let patience = Instant::now() + PATIENCE;
         while self.machines.iter().any(|(_, looking)| !looking.is_finished()) && Instant::now() < patience {
@@ -119,26 +136,21 @@ impl Watcher {
         self.over.store(true, Ordering::Relaxed);
         self.monitor.kill().unwrap();
         self.monitor.wait().unwrap();
-        let events = self.events.join().unwrap();
-        let event = |name: &str, action: &str| {
-            let is_it = |event: &Value| {
-                event["metadata"]["action"] == action && event["project"] == self.project && machine_of(event) == name
-            };
-            events.iter().find(|(_, event)| is_it(event)).map(|(at, _)| *at)
-        };
+        let events = Events { project: self.project, heard: self.events.join().unwrap() };
         let seen = self.machines.into_iter().map(|(name, looking)| {
             let Looked { answers, address } = looking.join().unwrap();
             Seen {
                 begun: self.begun,
-                started: event(&name, "instance-started")
+                started: events
+                    .first(&name, "instance-started")
                     .unwrap_or_else(|| panic!("{name} was not started: {events:?}")),
-                agent_event: event(&name, AGENT),
+                agent_event: events.first(&name, AGENT),
                 answers: answers.unwrap_or_else(|| panic!("the agent of {name} was never seen to answer")),
                 address: address.unwrap_or_else(|| panic!("{name} was never seen with an address")),
                 name,
             }
         });
-        seen.collect()
+        (seen.collect(), events)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Looking again and again: woken by events, insured by a poll, ended by limits.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,8 +14,11 @@ use crate::incus::run::Wait;
 
 /// Shortest pause between looks.
 const SHORTEST: Duration = Duration::from_millis(50);
-/// A look is repeated after so many times what it took and as many waits as there are: 5 % of one processor in all.
+/// A look is repeated after so many times what it took, and after [`EARLY`] as many waits as there are: 5 % of one
+/// processor in all.
 const SHARE: u32 = 20;
+/// How long a wait is too young to share: most containers are up by then.
+const EARLY: Duration = Duration::from_secs(3);
 /// What a look costs the server at most; one that takes longer waits for a guest, which costs nothing.
 const COST: Duration = Duration::from_millis(20);
 /// How long a look that began before an event is waited for: it may hang on an agent that was down.
@@ -44,10 +48,22 @@ pub(super) enum Ended {
     Error(Error),
 }
 
+/// The waits of one client: as many as there are clones, besides its own.
+#[derive(Clone, Default)]
+pub(crate) struct Waits(Arc<()>);
+
+impl Waits {
+    fn count(&self) -> u32 {
+        u32::try_from(Arc::strong_count(&self.0).saturating_sub(1)).unwrap_or(u32::MAX).max(1)
+    }
+}
+
 /// One wait for one instance.
 pub(super) struct Watch<'w> {
     about: &'w dyn About,
     events: Option<Subscription>,
+    waits: Waits,
+    begun: Instant,
     wait: &'w Wait,
     limit: Option<(Instant, Duration)>,
     last: String,
@@ -57,8 +73,19 @@ pub(super) struct Watch<'w> {
 }
 
 impl<'w> Watch<'w> {
-    pub(super) fn new(about: &'w dyn About, events: Option<Subscription>, wait: &'w Wait) -> Self {
-        Self { about, events, wait, limit: None, last: String::new(), took: Duration::ZERO, woken: false, down: false }
+    pub(super) fn new(about: &'w dyn About, events: Option<Subscription>, waits: Waits, wait: &'w Wait) -> Self {
+        Self {
+            about,
+            events,
+            waits,
+            begun: Instant::now(),
+            wait,
+            limit: None,
+            last: String::new(),
+            took: Duration::ZERO,
+            woken: false,
+            down: false,
+        }
     }
 
     /// The present phase may last so long from `since` on.
@@ -166,8 +193,8 @@ impl<'w> Watch<'w> {
 
     /// Until something may have changed.
     pub(super) async fn pause(&mut self) -> Result<(), Ended> {
-        let waits = self.events.as_ref().map_or(1, Subscription::sharers);
-        let share = self.took.min(COST) * SHARE * u32::try_from(waits.max(1)).unwrap_or(u32::MAX);
+        let waits = if self.begun.elapsed() < EARLY { 1 } else { self.waits.count() };
+        let share = self.took.min(COST) * SHARE * waits;
         let length = if std::mem::take(&mut self.woken) { SHORTEST } else { share.max(SHORTEST) };
         let ended = ended(self.wait, self.limit);
         tokio::select! {

@@ -199,6 +199,7 @@ impl<'s> Creation<'s> {
             }
             Err(error) => {
                 let told = self.failure(&error).await;
+                let found = self.target.look_back().await.ok().flatten().unwrap_or(found);
                 let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
                 Err(told.with_partial(self.stored(&input.planned, up)))
             }

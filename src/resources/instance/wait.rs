@@ -53,6 +53,7 @@ pub(super) async fn until_up(target: &Target<'_>, model: &Model, started: Instan
 
 fn limits(model: &Model) -> Limits {
     let waits = model.wait.clone().unwrap_or_default();
+    // What is no duration was refused by the schema's check, which core asks at apply too.
     let time = |text: &Option<String>, default_s: u64| {
         let parsed = text.as_deref().and_then(|text| duration::parse(text).ok());
         parsed.unwrap_or(Duration::from_secs(default_s))
