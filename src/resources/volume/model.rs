@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::schema::{self, digits};
+use super::exposed;
 use crate::incus::is_true;
 use crate::incus::{Config, volume::Volume};
 use crate::plugin::{DecodeError, Private, Value};
@@ -17,6 +18,7 @@ pub(super) const OWN: &[Own] = &[(SIZE, "size"), (SCHEDULE, "snapshots_schedule"
 pub(super) const SIZE: &str = "size";
 const SCHEDULE: &str = "snapshots.schedule";
 const EXPIRY: &str = "snapshots.expiry";
+const SOURCE: &str = "source";
 const PROTECTION: &str = "delete_protection";
 
 /// Private state: the keys that Incus filled in by itself, separated by commas.
@@ -51,6 +53,21 @@ pub(super) struct Source {
     pub(super) file: Option<String>,
     pub(super) url: Option<String>,
     pub(super) sha256: Option<String>,
+}
+
+impl Source {
+    /// As it stands on the volume.
+    fn note(&self) -> Option<String> {
+        let url = self.url.as_deref().map(|url| exposed::shown(url).to_owned());
+        serde_json::to_string(&Self { url, ..self.clone() }).ok()
+    }
+
+    /// Whether what stands on the volume is the same content, wherever it came from.
+    fn is_noted(&self, config: &Config) -> bool {
+        let noted = marks::read_stored(config, SOURCE).and_then(|text| serde_json::from_str::<Self>(text).ok());
+        let sha256 = noted.and_then(|noted| noted.sha256);
+        matches!((&self.sha256, sha256), (Some(ours), Some(noted)) if digits(ours) == digits(&noted))
+    }
 }
 
 impl Model {
@@ -104,17 +121,25 @@ impl Model {
         timeouts::store(&mut volume.config, timeouts);
         let protected = delete_protection.unwrap_or(true).to_string();
         keys::put(&mut volume.config, &marks::stored(PROTECTION), Some(protected));
-        let source = source.as_ref().and_then(|source| serde_json::to_string(source).ok());
-        keys::put(&mut volume.config, &marks::stored("source"), source);
+        let is_noted = source.as_ref().is_some_and(|source| source.is_noted(&volume.config));
+        if !is_noted {
+            let note = source.as_ref().and_then(Source::note);
+            keys::put(&mut volume.config, &marks::stored(SOURCE), note);
+        }
         *volume != before
     }
 }
 
-/// What makes a volume that of a configuration; the headers of its source, which are kept nowhere, do not.
+/// What makes a volume that of a configuration. Of a source with a checksum that alone counts: a signed URL is another one
+/// each time. Headers are kept nowhere, and never count.
 pub(super) fn fingerprint(owner: &str, id: &str, config: &Value) -> String {
     let mut config = config.clone();
     let mut source = config.get("source").clone();
     source.set("headers", Value::Null);
+    if let Some(sha256) = source.get("sha256").as_str().map(digits) {
+        source = Value::object();
+        source.set("sha256", sha256);
+    }
     config.set("source", source);
     marks::fingerprint(owner, super::KIND, id, &config, &[])
 }
@@ -198,7 +223,7 @@ fn source(config: &Config, prior: &Value) -> Value {
     if prior.as_map().is_some() {
         return prior.clone();
     }
-    let stored = marks::read_stored(config, "source");
+    let stored = marks::read_stored(config, SOURCE);
     let json = stored.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
     json.filter(serde_json::Value::is_object).map_or(Value::Null, |json| {
         let json = Value::from_json(&json);
@@ -267,6 +292,30 @@ mod tests {
         model(json!({"content_type": "iso", "source": {"file": "x.iso"}})).apply(&mut volume, &Filled::default());
         assert_eq!(volume.config["size"], "3000000");
         assert_eq!(protection(&volume.config), Some(true));
+    }
+
+    #[test]
+    fn where_the_same_content_comes_from_is_noted_once_and_without_its_secrets() {
+        let of = |url: &str, digit: &str| {
+            model(json!({"content_type": "block", "source": {"url": url, "sha256": digit.repeat(64)}}))
+        };
+        let mut volume = Volume::default();
+        assert!(of("https://a/x?token=hidden", "a").apply(&mut volume, &Filled::default()));
+        let noted = |volume: &Volume| volume.config[&marks::stored(SOURCE)].clone();
+        assert!(noted(&volume).contains("\"https://a/x\""), "{}", noted(&volume));
+        assert!(!of("https://b/x?token=another", "A").apply(&mut volume, &Filled::default()), "nothing to write");
+        assert!(of("https://b/x", "b").apply(&mut volume, &Filled::default()) && noted(&volume).contains("https://b/x"));
+    }
+
+    #[test]
+    fn a_fingerprint_knows_a_checksum_and_not_where_its_file_is() {
+        let with = |source: serde_json::Value| {
+            fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data", "source": source})))
+        };
+        let base = with(json!({"url": "https://a?sig=1", "sha256": "ab".repeat(32)}));
+        assert_eq!(base, with(json!({"url": "https://b?sig=2", "sha256": format!("sha256:{}", "AB".repeat(32))})));
+        assert_ne!(base, with(json!({"url": "https://a?sig=1", "sha256": "cd".repeat(32)})));
+        assert_ne!(with(json!({"file": "a"})), with(json!({"file": "b"})));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a plan of a volume says. Pure: no clock, no I/O.
 
 use super::KIND;
+use super::schema::digits;
 use crate::plugin::{Action, Plan, Value};
 use crate::resources::session::{Preset, Session};
 use crate::resources::size;
@@ -45,7 +46,7 @@ pub(super) fn rules(protection: &Preset<bool>, plan: &mut Plan<'_>) {
     // What an empty volume, or one of others, is filled with is known; a source that goes leaves the content.
     let (from, to) = (plan.prior.get("source"), plan.planned.get("source"));
     let refilled = !to.is_null() && !to.has_unknown() && plan.private.get(SOURCE) != Some("kept");
-    if refilled && from != to {
+    if refilled && from != to && !is_same_content(from, to) {
         plan.replace("source");
     }
     if !plan.replaces() {
@@ -55,6 +56,12 @@ pub(super) fn rules(protection: &Preset<bool>, plan: &mut Plan<'_>) {
     if ["domain", "content_type", "source"].iter().any(decided) {
         refuse_protected(plan, "replaced");
     }
+}
+
+/// Whether two sources have the same checksum: where the file is does not change what it holds.
+fn is_same_content(from: &Value, to: &Value) -> bool {
+    let sha256 = |source: &Value| source.get("sha256").as_str().map(digits);
+    sha256(from).is_some_and(|from| sha256(to) == Some(from))
 }
 
 fn shrink(plan: &mut Plan<'_>) {
@@ -171,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn another_url_or_checksum_replaces_and_other_headers_do_not() {
+    fn another_checksum_replaces_and_another_url_or_header_does_not() {
         let source = |url: &str, sha256: &str, header: &str| {
             all(json!({"source": {"url": url, "sha256": sha256, "headers": {"Authorization": header}}}))
         };
@@ -185,7 +192,8 @@ mod tests {
             replaces
         };
         assert!(!replaces("https://a", &one) && !replaces("https://a", &format!("sha256:{}", one.to_uppercase())));
-        assert!(replaces("https://b", &one) && replaces("https://a", &other));
+        assert!(!replaces("https://b?sig=x", &one), "the content is the same");
+        assert!(replaces("https://a", &other) && replaces("https://b", &other));
     }
 
     #[test]

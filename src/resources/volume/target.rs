@@ -55,18 +55,15 @@ impl<'c> Target<'c> {
         Ok(Some(found))
     }
 
+    /// The same by another client.
+    pub(super) fn by<'d>(&self, client: &'d Client) -> Target<'d> {
+        let Self { client: _, domain, project, pool, name } = self;
+        Target { client, domain: domain.clone(), project: project.clone(), pool: pool.clone(), name: name.clone() }
+    }
+
     /// [`Self::fetch`] after a failure, which may have been the end of the call's own time.
     pub(super) async fn look_back(&self) -> Result<Option<Volume>, Error> {
-        let client = self.client.reading(&Wait::afterwards());
-        Target {
-            client: &client,
-            domain: self.domain.clone(),
-            project: self.project.clone(),
-            pool: self.pool.clone(),
-            name: self.name.clone(),
-        }
-        .fetch()
-        .await
+        self.by(&self.client.reading(&Wait::afterwards())).fetch().await
     }
 
     /// [`Self::fetch`], from the lists that overlapping reads share.
@@ -100,8 +97,9 @@ impl<'c> Target<'c> {
         if !is_iso {
             return self.client.modify(get, change, wait).await.map(|_| ());
         }
-        let mut found = self.client.get::<Volume>(get.clone()).await?.value;
-        let project = self.client.find::<Project>(project::get(&self.project)).await?;
+        let reader = self.client.reading(&Wait { deadline: None, stop: wait.stop.clone() });
+        let mut found = reader.get::<Volume>(get.clone()).await?.value;
+        let project = reader.find::<Project>(project::get(&self.project)).await?;
         self.add_marks(&mut found, project);
         let described = found.description.clone();
         if !change(&mut found) {

@@ -96,6 +96,8 @@ async fn give_back(target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), E
 /// Gives a volume that was just made, or could not be deleted, back to the instances that a delete took it from. Where
 /// that fails the next plan of the instance shows it: a warning.
 pub(super) async fn attach(notes: &Notes, target: &Target<'_>, wait: &Wait) -> Diagnostics {
+    let reader = target.client.reading(&Wait { deadline: None, stop: wait.stop.clone() });
+    let target = &target.by(&reader);
     let mut warnings = Diagnostics::default();
     let noted = match notes.carriers(target).await {
         Ok(noted) => noted,
