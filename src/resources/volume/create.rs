@@ -148,11 +148,12 @@ impl Creation<'_> {
         self.target.modify(self.model.is_iso(), write, &self.wait).await
     }
 
-    /// An ISO is uploaded without its description.
+    /// An ISO is uploaded without its description, and is known by when it was made from then on.
     async fn describe(&self) -> Result<(), Error> {
         let describe = |volume: &mut Volume| {
             let filled = Filled::beside(volume, &self.model);
-            self.model.apply(volume, &filled)
+            self.model.apply(volume, &filled);
+            true
         };
         self.target.modify(true, describe, &self.wait).await
     }
@@ -199,7 +200,7 @@ impl Creation<'_> {
 
     async fn filled(&self) -> Result<Made, Failure> {
         let is_iso = self.model.is_iso();
-        let temporary = self.target.named(&format!("anklume-{}", &self.marks.fingerprint[..16]));
+        let temporary = self.target.named(&model::temporary(self.session.owner(), &self.target.id()));
         let found = self.target.fetch().await.map_err(|error| self.target.failed("create", &error))?;
         let made = found.map(|found| self.recognise(&found)).transpose()?;
         let half_made = match temporary.clear(false, &self.wait).await {

@@ -14,10 +14,13 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     let (domain, pool, name) = names(&prior.state);
     let target = Target::new(session, &client, domain, pool, name);
     let failed = |error: &crate::incus::Error| target.failed("delete", error);
-    let Some(found) = target.fetch().await.map_err(|error| failed(&error))? else { return Ok(()) };
-    if !marks::same_incarnation(&found.config, &prior.private) {
+    let found = target.fetch().await.map_err(|error| failed(&error))?;
+    let Some(found) = found.filter(|found| marks::same_incarnation(&found.config, &prior.private)) else {
+        if prior.state.get("content_type").as_str() == Some("iso") {
+            target.sweep(&prior.private, &wait).await.map_err(|error| failed(&error))?;
+        }
         return Ok(());
-    }
+    };
     let kept = prior.state.get("delete_protection").as_bool() == Some(true);
     if model::protection(&found.config).unwrap_or(kept) {
         return Err(protected(&target.id()).into());

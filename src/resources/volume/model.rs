@@ -144,6 +144,12 @@ pub(super) fn fingerprint(owner: &str, id: &str, config: &Value) -> String {
     marks::fingerprint(owner, super::KIND, id, &config, &[])
 }
 
+/// The name under which a volume is filled: that of its owner and id, so that the next create of it finds what an
+/// interrupted one left, whatever was configured then.
+pub(super) fn temporary(owner: &str, id: &str) -> String {
+    format!("anklume-{}", &marks::fingerprint(owner, super::KIND, id, &Value::object(), &[])[..16])
+}
+
 /// The protection that stands on a volume; `None` where none was ever written.
 pub(super) fn protection(config: &Config) -> Option<bool> {
     marks::read_stored(config, PROTECTION).map(is_true)
@@ -316,6 +322,14 @@ mod tests {
         assert_eq!(base, with(json!({"url": "https://b?sig=2", "sha256": format!("sha256:{}", "AB".repeat(32))})));
         assert_ne!(base, with(json!({"url": "https://a?sig=1", "sha256": "cd".repeat(32)})));
         assert_ne!(with(json!({"file": "a"})), with(json!({"file": "b"})));
+    }
+
+    #[test]
+    fn a_temporary_name_is_that_of_an_owner_and_an_id() {
+        let name = temporary("me", "pro/default/data");
+        assert_eq!((name.len(), name.starts_with("anklume-")), (24, true));
+        assert_ne!(name, temporary("you", "pro/default/data"));
+        assert_ne!(name, temporary("me", "pro/fast/data"));
     }
 
     #[test]

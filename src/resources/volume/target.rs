@@ -4,12 +4,14 @@ use crate::incus::operation::Operation;
 use crate::incus::project::{self, Project};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Client, Config, Error, Refusal, Wait};
-use crate::plugin::{Diagnostic, Path, Value};
+use crate::plugin::{Diagnostic, Path, Private, Value};
 use crate::resources::session::Session;
 use crate::resources::{marks, pool, refusal};
 
 /// What all keys of ours begin with.
 const OURS: &str = "user.anklume.";
+/// The mark of when an ISO was made: the marks stand under its name, and stay when it is deleted by hand.
+pub(super) const MADE: &str = "made";
 
 /// A volume by name.
 #[derive(Clone)]
@@ -76,13 +78,28 @@ impl<'c> Target<'c> {
         Ok(Some(found))
     }
 
-    fn add_marks(&self, found: &mut Volume, project: Option<Project>) {
+    /// The marks of the ISO of this name, whoever has it by now.
+    fn marks(&self, project: Option<Project>) -> Config {
         let lead = iso_lead(&self.pool, &self.name);
-        for (key, value) in project.into_iter().flat_map(|project| project.config) {
-            if let Some(rest) = iso_mark(&lead, &key) {
-                found.config.insert(format!("{OURS}{rest}"), value);
-            }
+        let all = project.into_iter().flat_map(|project| project.config);
+        all.filter_map(|(key, value)| iso_mark(&lead, &key).map(|mark| (format!("{OURS}{mark}"), value))).collect()
+    }
+
+    /// Gives an ISO its marks, unless another one has its name by now.
+    fn add_marks(&self, found: &mut Volume, project: Option<Project>) {
+        let marks = self.marks(project);
+        if marks.get(&marks::stored(MADE)).is_none_or(|made| Some(made.as_str()) == made_at(found)) {
+            found.config.extend(marks);
         }
+    }
+
+    /// Takes the marks of an ISO away that is gone, if they are those that `private` was kept for.
+    pub(super) async fn sweep(&self, private: &Private, wait: &Wait) -> Result<(), Error> {
+        let marks = self.marks(self.client.find::<Project>(project::get(&self.project)).await?);
+        if marks.is_empty() || !marks::same_incarnation(&marks, private) {
+            return Ok(());
+        }
+        self.write_marks(&Config::new(), wait).await
     }
 
     /// Reads the volume, lets `change` edit it, and writes it back. Of an ISO only the description and the marks are
@@ -104,6 +121,9 @@ impl<'c> Target<'c> {
         let described = found.description.clone();
         if !change(&mut found) {
             return Ok(());
+        }
+        if let Some(made) = made_at(&found).map(str::to_owned) {
+            found.config.insert(marks::stored(MADE), made);
         }
         self.write_marks(&found.config, wait).await?;
         if found.description == described {
@@ -201,6 +221,11 @@ impl<'c> Target<'c> {
             ),
         )
     }
+}
+
+/// When Incus made it.
+fn made_at(volume: &Volume) -> Option<&str> {
+    volume.rest.get("created_at").and_then(|made| made.as_str())
 }
 
 /// What the keys of an ISO begin with on its project.
