@@ -14,6 +14,7 @@ mod golden;
 mod incus;
 mod instance;
 mod interruption;
+mod iso;
 mod lab;
 mod many;
 mod nft_drift;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         ("instance", instance::CASES),
         ("root_disk", root_disk::CASES),
         ("volume", volume::CASES),
+        ("iso", iso::CASES),
         ("volumes", volumes::CASES),
         ("url", url::CASES),
         ("many", many::CASES),

@@ -111,6 +111,7 @@ impl Creation<'_> {
         let filled = Filled::found(found, &input.config);
         let mut private = self.private.clone();
         filled.keep(&mut private);
+        model::keep_rigid(found, &mut private);
         Stored::new(read::state(self.session, &self.target, found, &input.planned, &Filled::of(&private)), private)
     }
 

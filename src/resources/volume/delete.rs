@@ -61,7 +61,8 @@ fn in_use(target: &Target<'_>, others: &[String]) -> Diagnostic {
         Path::root(),
         "Unable to delete volume: it is in use",
         format!(
-            "Nothing was changed. Besides instances that have it by `volumes`, \"{}\" is used by:\n\n{}\n\nTake it from them first.",
+            "Nothing was changed. Besides instances of this owner that have it by `volumes`, \"{}\" is used by:\n\n{}\n\nTake it from them first. \
+             If one is of this configuration, which ran in another directory or workspace then, set `owner` in the provider block.",
             target.id(),
             others.join("\n")
         ),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{self, digits};
 use super::exposed;
+use super::schema::{self, digits};
 use crate::incus::is_true;
 use crate::incus::{Config, volume::Volume};
 use crate::plugin::{DecodeError, Private, Value};
@@ -25,6 +25,25 @@ const PROTECTION: &str = "delete_protection";
 const FILLED: &str = "filled";
 /// Keys that the drivers of Incus fill in (LVM and Ceph, 6.0 to 7.3).
 const DRIVERS: [&str; 2] = ["block.filesystem", "block.mount_options"];
+
+/// Private state: the filesystem of a volume that cannot shrink.
+const RIGID: &str = "rigid";
+/// What Incus shrinks on a block device (LVM, Ceph, ZFS in block mode; 6.0 to 7.3). Elsewhere a size is a quota.
+const SHRINKING: [&str; 2] = ["ext4", "btrfs"];
+
+/// Keeps whether a volume can shrink, which a plan cannot ask.
+pub(super) fn keep_rigid(found: &Volume, private: &mut Private) {
+    let filesystem = found.config.get("block.filesystem").filter(|name| !name.is_empty());
+    match filesystem.filter(|name| found.content_type == "filesystem" && !SHRINKING.contains(&name.as_str())) {
+        Some(name) => private.set(RIGID, name.as_str()),
+        None => private.remove(RIGID),
+    }
+}
+
+/// The filesystem that [`keep_rigid`] kept.
+pub(super) fn rigid(private: &Private) -> Option<&str> {
+    private.get(RIGID)
+}
 
 /// The attributes that a configuration may set.
 #[derive(Clone, Deserialize)]
@@ -292,6 +311,23 @@ mod tests {
     }
 
     #[test]
+    fn a_filesystem_that_cannot_shrink_is_kept_as_long_as_it_is_there() {
+        let mut private = Private::default();
+        for (content_type, filesystem, kept) in [
+            ("filesystem", Some("xfs"), Some("xfs")),
+            ("filesystem", Some("ext4"), None),
+            ("filesystem", Some("xfs"), Some("xfs")),
+            ("filesystem", None, None),
+            ("block", Some("xfs"), None),
+        ] {
+            let mut volume = Volume { content_type: content_type.into(), ..Volume::default() };
+            volume.config.extend(filesystem.map(|name| ("block.filesystem".to_owned(), name.to_owned())));
+            keep_rigid(&volume, &mut private);
+            assert_eq!(rigid(&private), kept);
+        }
+    }
+
+    #[test]
     fn an_iso_keeps_its_config_but_for_the_marks() {
         let mut volume = Volume::default();
         volume.config.insert(SIZE.to_owned(), "3000000".to_owned());
@@ -310,7 +346,9 @@ mod tests {
         let noted = |volume: &Volume| volume.config[&marks::stored(SOURCE)].clone();
         assert!(noted(&volume).contains("\"https://a/x\""), "{}", noted(&volume));
         assert!(!of("https://b/x?token=another", "A").apply(&mut volume, &Filled::default()), "nothing to write");
-        assert!(of("https://b/x", "b").apply(&mut volume, &Filled::default()) && noted(&volume).contains("https://b/x"));
+        assert!(
+            of("https://b/x", "b").apply(&mut volume, &Filled::default()) && noted(&volume).contains("https://b/x")
+        );
     }
 
     #[test]

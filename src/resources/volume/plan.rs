@@ -1,7 +1,7 @@
 //! What a plan of a volume says. Pure: no clock, no I/O.
 
-use super::KIND;
 use super::schema::digits;
+use super::{KIND, model};
 use crate::plugin::{Action, Plan, Value};
 use crate::resources::session::{Preset, Session};
 use crate::resources::size;
@@ -66,14 +66,24 @@ fn is_same_content(from: &Value, to: &Value) -> bool {
 
 fn shrink(plan: &mut Plan<'_>) {
     let bytes = |value: &Value| value.get("size").as_str().and_then(|text| size::parse(text).ok());
-    if let (Some(from), Some(to), Some("block")) =
-        (bytes(plan.prior), bytes(&plan.planned), plan.planned.get("content_type").as_str())
-        && to < from
-    {
+    let (Some(from), Some(to)) = (bytes(plan.prior), bytes(&plan.planned)) else { return };
+    if to >= from {
+        return;
+    }
+    if plan.planned.get("content_type").as_str() == Some("block") {
         plan.diagnostics.error(
             "size",
             "A block volume cannot shrink",
             "Incus only grows it. Set the old size or a larger one; for a smaller disk, make another volume.",
+        );
+    } else if let Some(filesystem) = model::rigid(&plan.private).map(str::to_owned) {
+        plan.diagnostics.error(
+            "size",
+            "This filesystem cannot shrink",
+            format!(
+                "The volume has {filesystem}, which only grows. Set the old size or a larger one; for less, make another volume, with \
+                 `config = {{ \"block.filesystem\" = \"ext4\" }}` if it is to shrink one day."
+            ),
         );
     }
 }
@@ -95,6 +105,7 @@ fn refuse_protected(plan: &mut Plan<'_>, what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::incus::volume::Volume;
     use crate::plugin::{Diagnostics, Private};
     use crate::resources::volume::schema::schema;
     use serde_json::json;
@@ -151,6 +162,20 @@ mod tests {
         assert_eq!(problems("block", "512MiB"), ["size"]);
         assert!(problems("block", "2GiB").is_empty() && problems("filesystem", "512MiB").is_empty());
         assert!(problems("block", "1024MiB").is_empty(), "the same size in another spelling");
+    }
+
+    #[test]
+    fn a_filesystem_that_only_grows_is_refused_less() {
+        let mut volume = Volume { content_type: "filesystem".into(), ..Volume::default() };
+        volume.config.insert("block.filesystem".into(), "xfs".into());
+        let mut private = Private::default();
+        model::keep_rigid(&volume, &mut private);
+        let before = prior(json!({}));
+        let problems = |size: &str| planned(&before, &all(json!({"size": size})), private.clone()).2;
+        let found = problems("512MiB");
+        let told = found.iter().next().unwrap();
+        assert!(told.path.to_string() == "size" && told.detail.contains("xfs"), "{told:?}");
+        assert!(problems("2GiB").is_empty());
     }
 
     #[test]

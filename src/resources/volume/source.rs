@@ -270,7 +270,10 @@ impl Upload<'_> {
             Broken::File(error) => self.unreadable(&**error),
             Broken::FileChanged => self.told(
                 "its source changed while it was read",
-                format!("\"{}\" is longer or shorter than when it was opened. Apply again once nothing writes to it.", self.name),
+                format!(
+                    "\"{}\" is longer or shorter than when it was opened. Apply again once nothing writes to it.",
+                    self.name
+                ),
             ),
             Broken::Web(error) => self.unavailable(error),
         }

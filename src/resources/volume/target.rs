@@ -23,6 +23,8 @@ pub(super) struct Target<'c> {
     pub(super) project: String,
     pub(super) pool: String,
     pub(super) name: String,
+    /// What instances of ours carry.
+    pub(super) owner: String,
 }
 
 /// `domain`, `pool` and `name` of a state.
@@ -34,7 +36,8 @@ pub(super) fn names(state: &Value) -> (&str, &str, &str) {
 impl<'c> Target<'c> {
     pub(super) fn new(session: &Session, client: &'c Client, domain: &str, pool: &str, name: &str) -> Self {
         let project = session.project(domain);
-        Self { client, domain: domain.to_owned(), project, pool: pool.to_owned(), name: name.to_owned() }
+        let owner = marks::of_owner(session.owner());
+        Self { client, domain: domain.to_owned(), project, pool: pool.to_owned(), name: name.to_owned(), owner }
     }
 
     /// The same under another name.
@@ -59,8 +62,8 @@ impl<'c> Target<'c> {
 
     /// The same by another client.
     pub(super) fn by<'d>(&self, client: &'d Client) -> Target<'d> {
-        let Self { client: _, domain, project, pool, name } = self;
-        Target { client, domain: domain.clone(), project: project.clone(), pool: pool.clone(), name: name.clone() }
+        let Self { client: _, domain, project, pool, name, owner } = self.clone();
+        Target { client, domain, project, pool, name, owner }
     }
 
     /// [`Self::fetch`] after a failure, which may have been the end of the call's own time.

@@ -34,7 +34,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         Err(told) => Err(told),
     };
     match changed {
-        Ok(Some(found)) => Ok(Stored::new(read::state(session, &new, &found, &input.planned, &filled), private)),
+        Ok(Some(found)) => {
+            model::keep_rigid(&found, &mut private);
+            Ok(Stored::new(read::state(session, &new, &found, &input.planned, &filled), private))
+        }
         Ok(None) => Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into()),
         Err(told) => Err(partial(session, told.into(), &input, &old, &new).await),
     }

@@ -18,9 +18,9 @@ fn on_it(found: &Instance, target: &Target<'_>) -> Devices {
     found.devices.iter().filter(|(_, device)| is(device)).map(|(name, device)| (name.clone(), device.clone())).collect()
 }
 
-/// Whether this provider made the instance, or wrote its volumes.
-fn is_ours(found: &Instance) -> bool {
-    found.config.contains_key(marks::FINGERPRINT) || marks::read_stored(&found.config, "volumes").is_some()
+/// Whether this owner made the instance, or wrote it last.
+fn is_ours(found: &Instance, target: &Target<'_>) -> bool {
+    found.config.get(marks::OWNER) == Some(&target.owner)
 }
 
 /// The users of a volume.
@@ -52,7 +52,7 @@ pub(super) async fn users(target: &Target<'_>, used_by: &[String]) -> Result<Use
             users.running.push(line());
         }
         let devices = on_it(&found, target);
-        if is_ours(&found) && !devices.is_empty() && devices.keys().all(|device| device.starts_with("sv-")) {
+        if is_ours(&found, target) && !devices.is_empty() && devices.keys().all(|device| device.starts_with("sv-")) {
             users.ours.push(name.to_owned());
         } else {
             users.others.push(line());
