@@ -182,8 +182,8 @@ async fn delete(fake: &Fake, call: &Call, content_type: &str) -> Result<(), Fail
 async fn a_volume_is_taken_from_instances_of_its_owner_alone() {
     let (fake, kept) = keeper(&used("me"), |_| None).await;
     delete(&fake, &Call::default(), "filesystem").await.unwrap();
-    let note = &kept.lock().unwrap()["/1.0/instances/box"]["config"]["user.anklume.detached.default.data"];
-    assert!(note.is_string());
+    let found = kept.lock().unwrap()["/1.0/instances/box"].clone();
+    assert!(found["config"]["user.anklume.detached.default.data"].is_string() && found["devices"]["sv-data"].is_null());
 
     let (fake, _) = keeper(&used("you"), |_| None).await;
     let failure = delete(&fake, &Call::default(), "filesystem").await.unwrap_err();
