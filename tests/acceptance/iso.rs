@@ -7,6 +7,7 @@ use crate::volume::{ADDRESS, domain, volume};
 pub(crate) const CASES: &[Case] = &[
     ("a_protected_iso_stops_a_forced_destruction", protected),
     ("an_iso_that_was_deleted_by_hand_is_made_anew_and_another_one_is_left_alone", by_hand),
+    ("an_iso_moves_to_another_pool_with_its_marks", moved),
 ];
 
 /// An ISO `data` of the file `cd.iso`, which is written.
@@ -60,4 +61,21 @@ fn by_hand(run: &Workspace) {
     assert!(!marks());
     run.destroy();
     assert!(incus.project(&name).is_none());
+}
+
+fn moved(here: &Workspace) {
+    let run = &here.elsewhere("isomoves", &["second"]);
+    let (name, incus) = (run.domain("visom"), run.incus());
+    run.configure(&iso(run, &name, ""));
+    run.apply();
+    run.configure(&iso(run, &name, "  pool = \"second\"\n  description = \"moved\""));
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(incus.volume(&name, "second", "data").unwrap()["config"]["size"], (1 << 20).to_string());
+    let marks = incus.project(&name).unwrap()["config"].to_string();
+    assert!(marks.contains("iso.second.data.made") && !marks.contains("iso.default."), "{marks}");
+    run.survives_import(ADDRESS, &format!("{name}/second/data"));
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
 }

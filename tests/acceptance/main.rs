@@ -45,7 +45,8 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn(&Workspace));
 
 /// What is no matter of the client, or long: the first one shows it.
-const WITH_THE_FIRST_CLIENT: [&str; 6] = [
+const WITH_THE_FIRST_CLIENT: [&str; 7] = [
+    "an_iso_moves_to_another_pool_with_its_marks",
     "a_withdrawn_connection_stops_and_a_kept_one_goes_on",
     "no_packet_passes_while_policies_are_applied",
     "every_change_by_hand_is_shown_by_name_and_repaired",
