@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::creates::{input, map, resource};
 use super::fake::{Answer, Fake, Seen, error, operation, raw, started, sync};
+use super::web_server::{Answer as File, Content, Place, Server};
 
 const VOLUMES: &str = "/1.0/storage-pools/default/volumes/custom";
 const KIND: &str = "anklume_volume";
@@ -129,6 +130,22 @@ async fn a_volume_whose_rename_was_not_answered_is_created_once() {
     assert!(stored.warnings.is_empty(), "nobody else made it");
     assert_eq!(writes(&fake).iter().filter(|line| line.starts_with("POST")).count(), 2, "{:?}", fake.lines());
     assert_eq!(kept.lock().unwrap().keys().filter(|path| path.starts_with(VOLUMES)).count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_before_any_of_it_was_sent_is_read_anew() {
+    let (fake, _) = keeper(&[project()], |_| None).await;
+    let content = Content::Zeros(50_000);
+    let server = Server::start(Place::default(), move |request| match request.nth {
+        0 => File::file(request, &Content::Zeros(60_000), "\"one\"").cut(10),
+        _ => File::file(request, &content, "\"two\""),
+    });
+    let (_file, mut config) = disk();
+    let sha256: String = Sha256::digest(vec![0; 50_000]).iter().map(|byte| format!("{byte:02x}")).collect();
+    config.set("source", Value::from_json(&json!({"url": server.url("/disk"), "sha256": sha256})));
+    resource(KIND).create(&session(&fake, "me"), &Call::default(), input(config)).await.unwrap();
+    assert_eq!(server.seen().iter().map(|request| request.from()).collect::<Vec<_>>(), [None, Some(10), None]);
+    assert_eq!(fake.seen().iter().filter(|seen| seen.name.is_some()).count(), 1);
 }
 
 #[tokio::test]
