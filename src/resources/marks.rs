@@ -11,6 +11,8 @@ use crate::plugin::{Private, Value};
 pub const FINGERPRINT: &str = "user.anklume.fingerprint";
 /// Key of the incarnation: random, written anew when an object is adopted.
 pub const INCARNATION: &str = "user.anklume.incarnation";
+/// Key of whose an instance is ([`of_owner`]): of those alone a volume is taken when it is deleted.
+pub const OWNER: &str = "user.anklume.owner";
 const PREFIX: &str = "user.anklume.";
 /// Private state: the incarnation that was written, empty where an object without one was imported.
 const KEPT: &str = "incarnation";
@@ -71,6 +73,12 @@ pub fn fingerprint(owner: &str, kind: &str, id: &str, config: &Value, secret: &[
         }
     }
     hex(&hash.finalize())
+}
+
+/// What [`OWNER`] holds for `owner`, as 16 hexadecimal digits: it may be a path of the operator's machine.
+#[must_use]
+pub fn of_owner(owner: &str) -> String {
+    hex(&Sha256::digest(owner)[..8])
 }
 
 /// 32 random hexadecimal digits.

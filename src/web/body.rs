@@ -76,6 +76,22 @@ pub enum Error {
         #[source]
         source: BadLocation,
     },
+    /// A redirect that does not say where to.
+    #[error("{location}: the server answers {status} and does not say where the file is")]
+    Nowhere {
+        /// Where it was.
+        location: String,
+        /// What it answers.
+        status: StatusCode,
+    },
+    /// The file packed for the way, which nobody asked for.
+    #[error("{location}: the server sends the file encoded with {encoding}")]
+    Encoded {
+        /// Where it is.
+        location: String,
+        /// `Content-Encoding`.
+        encoding: String,
+    },
     /// Another file is there than when the transfer began.
     #[error("{location} has changed while it was read")]
     Changed {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -20,6 +20,10 @@ use super::location::Location;
 
 /// How often a server may send us elsewhere.
 const REDIRECTS: usize = 10;
+
+/// What is sent unless the caller sends another.
+const OWN: [(HeaderName, &str); 2] =
+    [(header::USER_AGENT, concat!("anklume/", env!("CARGO_PKG_VERSION"))), (header::ACCEPT, "*/*")];
 
 /// How long what may take.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +48,13 @@ pub struct Client {
     tls: Arc<OnceLock<Result<Arc<rustls::ClientConfig>, String>>>,
     trusted: Option<Vec<CertificateDer<'static>>>,
     pub(super) patience: Patience,
+}
+
+/// How a body is packed, if it is.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let all = headers.get_all(header::CONTENT_ENCODING).iter();
+    let named = all.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
+    named.into_iter().find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
 }
 
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -86,9 +97,17 @@ impl Client {
             let asked = tokio::time::timeout(self.patience.connect, self.ask(&at, told, from)).await;
             let answer = asked.map_err(|_| Error::Silent { location: at.to_string() })??;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(answer);
+                return match encoding(answer.headers()) {
+                    Some(encoding) if answer.status().is_success() => {
+                        Err(Error::Encoded { location: at.to_string(), encoding })
+                    }
+                    _ => Ok(answer),
+                };
             }
-            let to = answer.headers().get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
+            let Some(to) = answer.headers().get(header::LOCATION).filter(|to| !to.is_empty()) else {
+                return Err(Error::Nowhere { location: at.to_string(), status: answer.status() });
+            };
+            let to = to.to_str().unwrap_or(" ");
             let next = at.join(to).map_err(|source| Error::Redirect { location: at.to_string(), source })?;
             if at.is_secure() && !next.is_secure() {
                 return Err(Error::Downgrade { location: at.to_string(), to: next.to_string() });
@@ -114,11 +133,14 @@ impl Client {
         });
         let mut request = http::Request::get(at.target())
             .header(header::HOST, at.authority())
-            .header(header::USER_AGENT, concat!("anklume/", env!("CARGO_PKG_VERSION")))
-            .header(header::ACCEPT, "*/*")
             // What is hashed and sent on is the file, not a way to pack it.
             .header(header::ACCEPT_ENCODING, "identity")
             .header(header::CONNECTION, "close");
+        for (name, value) in OWN {
+            if headers.is_none_or(|headers| !headers.has(&name)) {
+                request = request.header(name, value);
+            }
+        }
         for (name, value) in headers.into_iter().flat_map(Headers::iter) {
             request = request.header(name, value);
         }

@@ -62,6 +62,10 @@ impl Headers {
         Ok(())
     }
 
+    pub(super) fn has(&self, name: &HeaderName) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter()
     }

@@ -14,6 +14,7 @@ mod golden;
 mod incus;
 mod instance;
 mod interruption;
+mod iso;
 mod lab;
 mod many;
 mod nft_drift;
@@ -44,7 +45,8 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn(&Workspace));
 
 /// What is no matter of the client, or long: the first one shows it.
-const WITH_THE_FIRST_CLIENT: [&str; 6] = [
+const WITH_THE_FIRST_CLIENT: [&str; 7] = [
+    "an_iso_moves_to_another_pool_with_its_marks",
     "a_withdrawn_connection_stops_and_a_kept_one_goes_on",
     "no_packet_passes_while_policies_are_applied",
     "every_change_by_hand_is_shown_by_name_and_repaired",
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         ("instance", instance::CASES),
         ("root_disk", root_disk::CASES),
         ("volume", volume::CASES),
+        ("iso", iso::CASES),
         ("volumes", volumes::CASES),
         ("url", url::CASES),
         ("many", many::CASES),

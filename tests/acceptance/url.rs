@@ -16,6 +16,7 @@ use crate::web_server::{Answer, Content, Place, Request, Server};
 pub(crate) const CASES: &[Case] = &[
     ("a_disk_of_a_web_server_is_continued_where_the_connection_broke", continued),
     ("a_source_that_fails_is_told_at_its_attribute_and_leaves_nothing", refused),
+    ("what_others_make_under_the_name_during_an_upload_stays_theirs", overtaken),
     ("headers_of_a_source_are_sent_and_kept_nowhere", headers),
     ("a_backup_and_an_iso_come_from_a_web_server_too", backup_and_iso),
     ("two_gibibytes_pass_through_little_memory", large),
@@ -82,14 +83,26 @@ fn continued(run: &Workspace) {
     assert!(bytes[5_000_000..].iter().all(|byte| *byte == 0));
     run.survives_import(ADDRESS, &format!("{name}/default/data"));
 
-    // The same checksum in other words is the same; another URL is another source.
+    // The same checksum in other words is the same, and elsewhere it is the same content.
     run.configure(&volume(&name, "block", &source("/disk.raw", &format!("sha256:{}", sha256.to_uppercase()))));
     run.plan_is_empty();
     let larger = volume(&name, "block", &source("/other", &sha256)).replace("  source", "  size = \"16MiB\"\n  source");
-    run.configure(&larger);
-    assert_eq!(run.plan(), [(ADDRESS.to_owned(), "delete/create".to_owned())]);
+    let asked = server.seen().len();
+    let there = || incus.volume(&name, "default", "data").unwrap();
+    let before = there();
+    run.configure(&volume(&name, "block", &source("/disk.raw?token=signed", &sha256)));
+    run.plan_updates(&[ADDRESS]);
+    let text = run.succeed(&["plan", "-input=false", "-no-color"]).text;
+    assert!(text.contains("Secret in a URL"), "{text}");
     run.apply();
     run.plan_is_empty();
+    assert_eq!(there(), before, "nothing is written");
+    assert!(run.attributes(ADDRESS)["source"]["url"].as_str().unwrap().ends_with("=signed"));
+    run.configure(&larger);
+    run.plan_updates(&[ADDRESS]);
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(server.seen().len(), asked, "nothing is fetched");
     let bytes = fs::read(image(run, &name)).unwrap();
     assert_eq!((bytes.len(), digest(&bytes[..5_000_000])), (16 << 20, sha256));
     run.destroy();
@@ -117,6 +130,9 @@ fn refused(run: &Workspace) {
             "/changed" if request.nth == 0 => file().cut(1_000_000),
             "/changed" => Answer::file(request, &Content::Zeros(3_000_000), "\"two\""),
             "/unknown" => file().without_length(),
+            "/encoded" => file().with("content-encoding", "gzip"),
+            "/nowhere" => Answer::text(302, ""),
+            "/disk.zip" => Answer::bytes(b"PK\x03\x04 and the rest"),
             _ => file(),
         }
     });
@@ -137,6 +153,9 @@ fn refused(run: &Workspace) {
         ("block", "/less", &sha256, "", "has 2000000 bytes with the SHA-256"),
         ("block", "/changed", &sha256, "", "has changed while it was read"),
         ("block", "/unknown", &sha256, "", "no `Content-Length`"),
+        ("block", "/encoded", &sha256, "", "Name a server that sends it so"),
+        ("block", "/nowhere", &sha256, "", "does not say where the file is"),
+        ("block", "/disk.zip", &sha256, "", "unzip -p FILE"),
         ("block", "/disk.raw", &nothing, "", "not the one that is written"),
         ("block", "/disk.raw", &sha256, "  size = \"2MiB\"\n", "Write at least that much"),
         ("filesystem", "/disk.raw", &sha256, "", "content_type = \"block\""),
@@ -154,6 +173,39 @@ fn refused(run: &Workspace) {
     run.configure(&of("block", "/disk.raw", &sha256, ""));
     run.apply();
     run.destroy();
+}
+
+fn overtaken(run: &Workspace) {
+    let (name, incus) = (run.domain("uover"), run.incus());
+    let (content, sha256) = disk(3_000_000);
+    let made = Arc::<AtomicBool>::default();
+    let is_made = Arc::clone(&made);
+    let server = serve(run, move |request| {
+        // The rest comes when the name is taken.
+        while request.nth > 0 && !is_made.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Answer::file(request, &content, TAG).cut(if request.nth == 0 { 2_000_000 } else { u64::MAX })
+    });
+    run.configure(&volume(&name, "block", &format!("url = \"{}\", sha256 = \"{sha256}\"", server.url("/disk.raw"))));
+    let text = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while server.seen().len() < 2 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            incus.run(&["storage", "volume", "create", "default", "data", "size=16MiB", "--project", &name, "-q"]);
+            made.store(true, Ordering::Relaxed);
+        });
+        run.apply_fails()
+    });
+    assert!(text.contains(&format!("id = \"{name}/default/data\"")), "{text}");
+    assert_eq!(names(run, &name).len(), 1, "{text}");
+    assert_eq!(incus.volume(&name, "default", "data").unwrap()["config"]["size"], "16MiB");
+    incus.run(&["storage", "volume", "delete", "default", "data", "--project", &name]);
+    run.apply();
+    run.plan_is_empty();
+    run.destroy();
+    assert!(incus.project(&name).is_none());
 }
 
 fn headers(run: &Workspace) {
@@ -297,6 +349,9 @@ fn killed(run: &Workspace) {
     let temporary = || names(run, &name).iter().any(|name| name.contains("/custom/anklume-"));
     run.interrupted_apply(Signal::KILL, temporary);
     assert!(temporary());
+    // What is left goes, whatever is configured by now.
+    let source = format!("url = \"{}\", sha256 = \"{sha256}\"", server.url("/disk.raw"));
+    run.configure(&volume(&name, "block", &source).replace("  source", "  description = \"another\"\n  source"));
     run.apply();
     run.plan_is_empty();
     assert_eq!(names(run, &name).len(), 1);

@@ -11,18 +11,17 @@ pub(crate) const CASES: &[Case] = &[
     ("a_block_volume_grows_and_does_not_shrink", block),
     ("a_volume_is_renamed_in_place", renamed),
     ("a_copy_has_the_bytes_of_its_snapshot", copied),
-    ("a_protected_iso_stops_a_forced_destruction", protected_iso),
     ("a_backup_and_an_iso_are_uploaded_whole_or_not_at_all", uploaded),
 ];
 
-const ADDRESS: &str = "anklume_volume.it";
+pub(crate) const ADDRESS: &str = "anklume_volume.it";
 
-fn domain(name: &str) -> String {
+pub(crate) fn domain(name: &str) -> String {
     format!("resource \"anklume_domain\" \"d\" {{\n  name = \"{name}\"\n  storage_pool = \"default\"\n}}\n\n")
 }
 
 /// An unprotected volume `data` unless `rest` says otherwise.
-fn volume(name: &str, rest: &str) -> String {
+pub(crate) fn volume(name: &str, rest: &str) -> String {
     let named = if rest.contains("name = ") { "" } else { "  name = \"data\"\n" };
     let protection = if rest.contains("delete_protection") { "" } else { "  delete_protection = false\n" };
     format!(
@@ -148,29 +147,6 @@ fn protected(run: &Workspace) {
     assert!(incus.project(&name).is_none());
 }
 
-fn protected_iso(run: &Workspace) {
-    let (name, incus) = (run.domain("viso"), run.incus());
-    std::fs::write(run.dir().join("cd.iso"), vec![7; 1 << 20]).unwrap();
-    let iso =
-        |rest: &str| volume(&name, &format!("  content_type = \"iso\"\n  source = {{ file = \"cd.iso\" }}\n{rest}"));
-    run.configure(&iso("  delete_protection = true"));
-    run.apply();
-    run.plan_is_empty();
-    let refused = run.destroy_fails();
-    assert!(refused.contains("delete_protection = false"), "{refused}");
-    let forced = domain(&name).replace("}\n", "  force_destroy = true\n}\n");
-    run.configure(&format!("{forced}removed {{\n  from = {ADDRESS}\n  lifecycle {{\n    destroy = false\n  }}\n}}\n"));
-    run.apply();
-    let refused = run.destroy_fails();
-    assert!(refused.contains("volume data"), "{refused}");
-    assert!(incus.volume(&name, "default", "data").is_some());
-    run.configure(&iso(""));
-    run.import(ADDRESS, &format!("{name}/default/data"));
-    run.apply();
-    run.destroy();
-    assert!(incus.project(&name).is_none());
-}
-
 fn adopted(run: &Workspace) {
     let (name, incus) = (run.domain("vadopt"), run.incus());
     run.configure(&domain(&name));
@@ -232,6 +208,14 @@ fn renamed(run: &Workspace) {
     run.plan_is_empty();
     assert!(incus.volume(&name, "default", "data").is_none());
     assert_eq!(incus.volume(&name, "default", "other").unwrap()["created_at"], made);
+    // Onto a name that somebody has: both stay.
+    incus.run(&["storage", "volume", "create", "default", "taken", "size=16MiB", "--project", &name, "-q"]);
+    run.configure(&volume(&name, "  size = \"32MiB\"\n  name = \"taken\"\n  delete_protection = true"));
+    let refused = run.apply_fails();
+    assert!(refused.contains("Choose another name"), "{refused}");
+    assert_eq!(incus.volume(&name, "default", "taken").unwrap()["config"]["size"], "16MiB");
+    assert_eq!(incus.volume(&name, "default", "other").unwrap()["created_at"], made);
+    incus.run(&["storage", "volume", "delete", "default", "taken", "--project", &name]);
     run.configure(&volume(&name, "  size = \"32MiB\"\n  name = \"other\""));
     run.apply();
     run.destroy();

@@ -19,6 +19,8 @@ pub struct Seen {
     pub line: String,
     pub if_match: Option<String>,
     pub body: Value,
+    /// `X-Incus-name`, the name of what is uploaded.
+    pub name: Option<String>,
     /// How many requests with this line came before.
     pub nth: usize,
 }
@@ -101,12 +103,13 @@ where
         async move {
             let line = format!("{} {}", request.method(), request.uri());
             let if_match = request.headers().get("if-match").map(|tag| tag.to_str().unwrap().to_owned());
+            let name = request.headers().get("x-incus-name").map(|name| name.to_str().unwrap().to_owned());
             let bytes = request.into_body().collect().await?.to_bytes();
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
             let seen = {
                 let mut log = log.lock().unwrap();
                 let nth = log.iter().filter(|seen: &&Seen| seen.line == line).count();
-                let seen = Seen { line, if_match, body, nth };
+                let seen = Seen { line, if_match, body, name, nth };
                 log.push(seen.clone());
                 seen
             };

@@ -9,6 +9,7 @@ mod machines;
 mod operations;
 mod shared;
 mod sources;
+mod volumes;
 #[path = "../web/server.rs"]
 #[allow(dead_code, reason = "shared with the tests of the web layer, which use other parts of it")]
 mod web_server;

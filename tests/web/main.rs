@@ -160,6 +160,45 @@ async fn redirects_end() {
 }
 
 #[tokio::test]
+async fn a_redirect_that_leads_nowhere_is_told() {
+    for status in [301, 302, 303, 307, 308] {
+        let (read, seen) = from(move |_| Answer::text(status, "")).await;
+        let Err(Error::Nowhere { status: found, .. }) = read else { panic!("{read:?}") };
+        assert_eq!((found.as_u16(), seen.len()), (status, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_encoded_on_the_way_is_refused_and_identity_is_none() {
+    let content = file();
+    let (read, seen) =
+        from(move |request| Answer::file(request, &content, "\"one\"").with("content-encoding", "gzip")).await;
+    assert!(matches!(&read, Err(Error::Encoded { encoding, .. }) if encoding == "gzip"), "{read:?}");
+    assert_eq!(seen[0].header("accept-encoding"), Some("identity"));
+    let content = file();
+    let (read, _) = from(move |request| match request.nth {
+        0 => Answer::file(request, &content, "\"one\"").with("content-encoding", "Identity").cut(1_000_000),
+        _ => Answer::file(request, &content, "\"one\"").with("content-encoding", "br"),
+    })
+    .await;
+    assert!(matches!(read, Err(Error::Encoded { .. })), "{read:?}");
+    let (read, _) = from(|_| Answer::text(404, "").with("content-encoding", "gzip")).await;
+    assert!(matches!(read, Err(Error::Status { .. })), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_header_of_the_caller_takes_the_place_of_ours() {
+    let server = Server::start(Place::default(), |request| Answer::file(request, &Content::text("x"), "\"one\""));
+    let mut headers = Headers::default();
+    headers.set("user-agent", "mine/1").unwrap();
+    read(&client(), at(&server, "/file"), headers).await.unwrap();
+    read(&client(), at(&server, "/file"), Headers::default()).await.unwrap();
+    let [own, ours] = server.seen().try_into().unwrap();
+    assert_eq!((own.all("user-agent"), own.all("accept")), (vec!["mine/1"], vec!["*/*"]));
+    assert!(matches!(ours.all("user-agent").as_slice(), [one] if one.starts_with("anklume/")));
+}
+
+#[tokio::test]
 async fn a_certificate_is_checked_and_an_encrypted_file_stays_so() {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();

@@ -25,6 +25,12 @@ impl Request {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// Every value of a header.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let named = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+
     /// The first byte that `Range` asks for.
     pub fn from(&self) -> Option<u64> {
         self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()

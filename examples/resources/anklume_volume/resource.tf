@@ -34,3 +34,23 @@ resource "anklume_volume" "copy" {
 #     headers = { Authorization = "Bearer ${var.token}" }
 #   }
 # }
+
+# An optical disk, and a machine that is installed from it: it starts from the disk with the highest `boot_priority` that
+# has something to start, its own empty one after that. Secure boot wants signed media.
+#
+# resource "anklume_volume" "installer" {
+#   name         = "installer"
+#   domain       = anklume_domain.pro.name
+#   content_type = "iso"
+#   source       = { file = "installer.iso" }
+# }
+#
+# resource "anklume_instance" "machine" {
+#   name        = "machine"
+#   domain      = anklume_domain.pro.name
+#   type        = "vm"
+#   image       = "images:debian/13"
+#   secure_boot = false
+#   wait        = { agent = false }
+#   volumes     = { installer = { volume = anklume_volume.installer.name, boot_priority = 10 } }
+# }

@@ -44,6 +44,8 @@ struct Creation<'s> {
     inherited: Inherited,
     source: Source,
     marks: Marks,
+    /// Whose it is.
+    owner: String,
     private: Private,
     wait: Wait,
 }
@@ -67,7 +69,8 @@ impl<'s> Creation<'s> {
         let marks = Marks::new(fingerprint);
         let private = target::private(session, &marks.incarnation, &model);
         let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
-        Ok(Self { target, model, inherited, source, marks, private, wait })
+        let owner = marks::of_owner(session.owner());
+        Ok(Self { target, model, inherited, source, marks, owner, private, wait })
     }
 
     async fn run(self, input: &Create) -> Result<Stored, Failure> {
@@ -109,6 +112,7 @@ impl<'s> Creation<'s> {
         let mut config = Config::new();
         model.bring(&mut config);
         self.marks.write(&mut config);
+        target::write_all(&mut config, &[(marks::OWNER, &self.owner)]);
         if let Some(image) = &model.image {
             target::write_all(&mut config, &[(&marks::stored("image"), image)]);
         }
@@ -174,6 +178,7 @@ impl<'s> Creation<'s> {
         };
         let mark = |config: &mut Config| {
             self.marks.write(config);
+            target::write_all(config, &[(marks::OWNER, &self.owner)]);
             if let Some(text) = &self.model.image {
                 config.insert(image.clone(), text.clone());
             }

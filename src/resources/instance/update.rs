@@ -190,7 +190,9 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         private: &input.private,
     };
     let fingerprint = renamed.map(|_| marks::fingerprint(session.owner(), KIND, &model.id(), &input.config, SECRET));
+    let owner = marks::of_owner(session.owner());
     let mark = |config: &mut Config| {
+        target::write_all(config, &[(marks::OWNER, &owner)]);
         if let Some(fingerprint) = &fingerprint {
             config.insert(marks::FINGERPRINT.to_owned(), fingerprint.clone());
         }

@@ -279,7 +279,7 @@ fn attributes() -> Vec<Attribute> {
             .describe("Trust any certificate of an `https` address. For throw-away servers only: it gives up the protection of the connection."),
         Attribute::string("owner")
             .optional()
-            .describe("Whose objects these are: part of the mark by which an interrupted create is recognised. Unset: working directory and workspace. Set it where one configuration runs from changing directories, as in CI, and where one directory keeps several states (`-state=`): they share an owner otherwise."),
+            .describe("Whose objects these are: part of the mark by which an interrupted create is recognised; and a volume that is deleted is taken from instances of this owner only. Unset: working directory and workspace. Set it where one configuration runs from changing directories, as in CI, and where one directory keeps several states (`-state=`): they share an owner otherwise."),
         Attribute::single(
             "addressing",
             vec![

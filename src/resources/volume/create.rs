@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::model::{self, Filled, Model};
 use super::schema::read_headers;
 use super::source::Unfilled;
-use super::target::Target;
+use super::target::{MADE, Target};
 use super::{KIND, LIMIT, read, source, users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Wait};
@@ -113,6 +113,7 @@ impl Creation<'_> {
         let filled = Filled::found(found, &input.config);
         let mut private = self.private.clone();
         filled.keep(&mut private);
+        model::keep_rigid(found, &mut private);
         Stored::new(read::state(self.session, &self.target, found, &input.planned, &Filled::of(&private)), private)
     }
 
@@ -150,11 +151,12 @@ impl Creation<'_> {
         self.target.modify(self.model.is_iso(), write, &self.wait).await
     }
 
-    /// An ISO is uploaded without its description.
+    /// An ISO is uploaded without its description, and is known by when it was made from then on.
     async fn describe(&self) -> Result<(), Error> {
         let describe = |volume: &mut Volume| {
             let filled = Filled::beside(volume, &self.model);
-            self.model.apply(volume, &filled)
+            self.model.apply(volume, &filled);
+            true
         };
         self.target.modify(true, describe, &self.wait).await
     }
@@ -201,7 +203,7 @@ impl Creation<'_> {
 
     /// Filled under a temporary name, and renamed once it is whole.
     async fn filled(&self) -> Result<Made, Failure> {
-        let temporary = self.target.named(&format!("anklume-{}", &self.marks.fingerprint[..16]));
+        let temporary = self.target.named(&model::temporary(self.session.owner(), &self.target.id()));
         let found = self.target.fetch().await.map_err(|error| self.target.failed("create", &error))?;
         let made = found.map(|found| self.recognise(&found)).transpose()?;
         if let Err(error) = temporary.clear(&self.wait).await {
@@ -232,14 +234,14 @@ impl Creation<'_> {
     }
 
     /// Under its own name at once: the end of the upload is the commit, and a rename would lose the content before Incus
-    /// 6.0.5 and 6.15. One that an interrupted create left is made anew, for nobody knows whether it is whole.
+    /// 6.0.5 and 6.15. One that an interrupted create left is made anew where nobody knows whether it is whole.
     async fn iso(&self) -> Result<Made, Failure> {
         let (target, wait) = (&self.target, &self.wait);
         let failed = |error: &Error| target.failed("create", error);
         target.settle(wait).await.map_err(|error| failed(&error))?;
         if let Some(found) = target.fetch().await.map_err(|error| failed(&error))? {
             let made = self.recognise(&found)?;
-            if !found.used_by.is_empty() {
+            if !found.used_by.is_empty() || marks::read_stored(&found.config, MADE).is_some() {
                 return Ok(made);
             }
             target.delete(true, wait).await.map_err(|error| failed(&error))?;

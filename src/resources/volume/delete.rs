@@ -14,10 +14,13 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     let (domain, pool, name) = names(&prior.state);
     let target = Target::new(session, &client, domain, pool, name);
     let failed = |error: &crate::incus::Error| target.failed("delete", error);
-    let Some(found) = target.fetch().await.map_err(|error| failed(&error))? else { return Ok(()) };
-    if !marks::same_incarnation(&found.config, &prior.private) {
+    let found = target.fetch().await.map_err(|error| failed(&error))?;
+    let Some(found) = found.filter(|found| marks::same_incarnation(&found.config, &prior.private)) else {
+        if prior.state.get("content_type").as_str() == Some("iso") {
+            target.sweep(&prior.private, &wait).await.map_err(|error| failed(&error))?;
+        }
         return Ok(());
-    }
+    };
     let kept = prior.state.get("delete_protection").as_bool() == Some(true);
     if model::protection(&found.config).unwrap_or(kept) {
         return Err(protected(&target.id()).into());
@@ -58,7 +61,8 @@ fn in_use(target: &Target<'_>, others: &[String]) -> Diagnostic {
         Path::root(),
         "Unable to delete volume: it is in use",
         format!(
-            "Nothing was changed. Besides instances that have it by `volumes`, \"{}\" is used by:\n\n{}\n\nTake it from them first.",
+            "Nothing was changed. Besides instances of this owner that have it by `volumes`, \"{}\" is used by:\n\n{}\n\nTake it from them first. \
+             If one is of this configuration, which ran in another directory or workspace then, set `owner` in the provider block.",
             target.id(),
             others.join("\n")
         ),

@@ -2,8 +2,11 @@
 
 use crate::plugin::Problem;
 
-/// So many bytes tell what a file is: up to the magic of a tarball.
-pub(super) const TELLING_BYTES: usize = 512;
+/// So many bytes tell what a file is: up to the magic of an optical disk.
+pub(super) const TELLING_BYTES: usize = OPTICAL.0 + OPTICAL.1.len();
+
+/// Where the first volume descriptor of ISO 9660 has its magic.
+const OPTICAL: (usize, &[u8]) = (32_769, b"CD001");
 
 /// What Incus takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,21 +19,38 @@ pub(super) enum Form {
     Raw,
 }
 
-/// Formats of disks that Incus does not take.
-const DISKS: [(&[u8], &str); 5] = [
-    (b"QFI\xfb", "qcow2"),
-    (b"KDMV", "VMDK"),
-    (b"# Disk DescriptorFile", "VMDK"),
-    (b"vhdxfile", "VHDX"),
-    (b"conectix", "VHD"),
+/// Formats of disks that Incus does not take, by what stands where.
+const DISKS: [(usize, &[u8], &str); 10] = [
+    (0, b"QFI\xfb", "qcow2"),
+    (0, b"KDMV", "VMDK"),
+    (0, b"COWD", "VMDK"),
+    (0, b"# Disk DescriptorFile", "VMDK"),
+    (0, b"vhdxfile", "VHDX"),
+    (0, b"conectix", "VHD"),
+    (64, b"\x7f\x10\xda\xbe", "VDI"),
+    (0, b"QED\0", "QED"),
+    (0, b"WithoutFreeSpace", "Parallels"),
+    (0, b"WithouFreSpacExt", "Parallels"),
+];
+
+/// Archives that Incus takes for nothing.
+const ARCHIVES: [(&[u8], &str, &str); 6] = [
+    (b"PK\x03\x04", "zip", "unzip -p FILE"),
+    (b"7z\xbc\xaf\x27\x1c", "7z", "7z e -so FILE"),
+    (b"Rar!\x1a\x07", "rar", "unrar p -inul FILE"),
+    (b"LZIP", "lzip", "lzip -dc FILE"),
+    (b"\x89LZO\0", "lzop", "lzop -dc FILE"),
+    (b"\x1f\x9d", "compress", "uncompress -c FILE"),
 ];
 
 /// How a tarball may be packed, and what unpacks it.
-const PACKED: [(&[u8], &str, &str); 4] = [
+const PACKED: [(&[u8], &str, &str); 6] = [
     (b"\x1f\x8b", "gzip", "gzip -d"),
     (b"\xfd7zXZ\0", "xz", "xz -d"),
     (b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"),
     (b"BZh", "bzip2", "bzip2 -d"),
+    (b"\x5d\0\0", "lzma", "xz -d --format=lzma"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
 ];
 
 /// How an answer begins that is about the file and not the file.
@@ -43,11 +63,15 @@ const ANSWERS: [(&str, &str); 4] =
 ///
 /// Why Incus does not take it, and what to do.
 pub(super) fn of(content_type: &str, name: &str, first: &[u8]) -> Result<Form, Problem> {
-    if let Some((_, format)) = DISKS.iter().find(|(magic, _)| first.starts_with(magic)) {
+    let has = |at: usize, magic: &[u8]| first.get(at..).is_some_and(|rest| rest.starts_with(magic));
+    if let Some((.., format)) = DISKS.iter().find(|(at, magic, _)| has(*at, magic)) {
         return Err(disk(name, format));
     }
-    let text =
-        String::from_utf8_lossy(first).trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).to_ascii_lowercase();
+    if let Some((_, format, unpack)) = ARCHIVES.iter().find(|(magic, ..)| has(0, magic)) {
+        return Err(archive(name, format, unpack));
+    }
+    let text = String::from_utf8_lossy(&first[..first.len().min(256)]);
+    let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).to_ascii_lowercase();
     if let Some((_, what)) = ANSWERS.iter().find(|(begin, _)| text.starts_with(begin)) {
         return Err(Problem::new(
             "Unable to create volume: its source is another file",
@@ -57,7 +81,7 @@ pub(super) fn of(content_type: &str, name: &str, first: &[u8]) -> Result<Form, P
         ));
     }
     let packed = PACKED.iter().find(|(magic, ..)| first.starts_with(magic));
-    let is_tarball = first.get(257..262) == Some(b"ustar");
+    let is_tarball = has(257, b"ustar");
     match (content_type, packed) {
         ("iso", Some((_, format, unpack))) => Err(compressed(name, format, unpack, "an optical disk")),
         ("iso", None) if is_tarball => Err(Problem::new(
@@ -70,6 +94,10 @@ pub(super) fn of(content_type: &str, name: &str, first: &[u8]) -> Result<Form, P
         }
         (_, Some(_)) => Ok(Form::Backup),
         (_, None) if is_tarball => Ok(Form::Backup),
+        ("block", None) if has(OPTICAL.0, OPTICAL.1) => Err(Problem::new(
+            "Unable to create volume: its source is an optical disk",
+            format!("\"{name}\" is an ISO image. Write `content_type = \"iso\"`, without `size`."),
+        )),
         ("block", None) => Ok(Form::Raw),
         _ => Err(Problem::new(
             "Unable to create volume: Incus does not take the file",
@@ -109,6 +137,15 @@ fn compressed(name: &str, format: &str, unpack: &str, what: &str) -> Problem {
         "Unable to create volume: its source is compressed",
         format!(
             "\"{name}\" is packed with {format}, and Incus takes {what} only as it is. Unpack it, and name that file with its own checksum:\n\n    {unpack} < FILE > disk.raw"
+        ),
+    )
+}
+
+fn archive(name: &str, format: &str, unpack: &str) -> Problem {
+    Problem::new(
+        "Unable to create volume: its source is an archive",
+        format!(
+            "\"{name}\" is packed with {format}, which Incus does not take. Unpack it, and name what it holds with a checksum of its own:\n\n    {unpack} > disk.raw"
         ),
     )
 }
@@ -163,5 +200,27 @@ mod tests {
         refused("block", "https://host/x", b"\n <!DOCTYPE html><html>", "a web page");
         refused("block", "https://host/x", b"{\"error\": 1}", "JSON");
         refused("filesystem", "disk.raw", &[0; 512], "content_type = \"block\"");
+    }
+
+    #[test]
+    fn nothing_but_a_raw_disk_is_taken_for_one() {
+        let at = |at: usize, magic: &[u8]| [vec![0; at], magic.to_vec(), vec![0; 99]].concat();
+        for (magic, told) in [
+            (at(0, b"PK\x03\x04"), "unzip -p FILE"),
+            (at(0, b"7z\xbc\xaf\x27\x1c"), "7z e"),
+            (at(64, b"\x7f\x10\xda\xbe"), "VDI"),
+            (at(0, b"COWD"), "VMDK"),
+            (at(0, b"vhdxfile"), "VHDX"),
+            (at(32_769, b"CD001"), "content_type = \"iso\""),
+        ] {
+            refused("block", "disk.img", &magic, told);
+        }
+        is("iso", "cd.iso", &at(32_769, b"CD001"), Form::Iso);
+        // Incus unpacks these, and says whether a backup is in them.
+        for magic in [b"\x5d\0\0\x80".as_slice(), b"\x04\x22\x4d\x18"] {
+            is("block", "backup", &at(0, magic), Form::Backup);
+            refused("block", "disk.raw.x", &at(0, magic), "Unpack it");
+            refused("iso", "cd", &at(0, magic), "Unpack it");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod exposed;
 mod form;
 mod model;
 mod notes;

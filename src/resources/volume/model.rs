@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::exposed;
+use super::schema::{self, digits};
 use crate::incus::is_true;
 use crate::incus::{Config, volume::Volume};
 use crate::plugin::{DecodeError, Private, Value};
@@ -17,12 +18,32 @@ pub(super) const OWN: &[Own] = &[(SIZE, "size"), (SCHEDULE, "snapshots_schedule"
 pub(super) const SIZE: &str = "size";
 const SCHEDULE: &str = "snapshots.schedule";
 const EXPIRY: &str = "snapshots.expiry";
+const SOURCE: &str = "source";
 const PROTECTION: &str = "delete_protection";
 
 /// Private state: the keys that Incus filled in by itself, separated by commas.
 const FILLED: &str = "filled";
 /// Keys that the drivers of Incus fill in (LVM and Ceph, 6.0 to 7.3).
 const DRIVERS: [&str; 2] = ["block.filesystem", "block.mount_options"];
+
+/// Private state: the filesystem of a volume that cannot shrink.
+const RIGID: &str = "rigid";
+/// What Incus shrinks on a block device (LVM, Ceph, ZFS in block mode; 6.0 to 7.3). Elsewhere a size is a quota.
+const SHRINKING: [&str; 2] = ["ext4", "btrfs"];
+
+/// Keeps whether a volume can shrink, which a plan cannot ask.
+pub(super) fn keep_rigid(found: &Volume, private: &mut Private) {
+    let filesystem = found.config.get("block.filesystem").filter(|name| !name.is_empty());
+    match filesystem.filter(|name| found.content_type == "filesystem" && !SHRINKING.contains(&name.as_str())) {
+        Some(name) => private.set(RIGID, name.as_str()),
+        None => private.remove(RIGID),
+    }
+}
+
+/// The filesystem that [`keep_rigid`] kept.
+pub(super) fn rigid(private: &Private) -> Option<&str> {
+    private.get(RIGID)
+}
 
 /// The attributes that a configuration may set.
 #[derive(Clone, Deserialize)]
@@ -51,6 +72,21 @@ pub(super) struct Source {
     pub(super) file: Option<String>,
     pub(super) url: Option<String>,
     pub(super) sha256: Option<String>,
+}
+
+impl Source {
+    /// As it stands on the volume.
+    fn note(&self) -> Option<String> {
+        let url = self.url.as_deref().map(|url| exposed::shown(url).to_owned());
+        serde_json::to_string(&Self { url, ..self.clone() }).ok()
+    }
+
+    /// Whether what stands on the volume is the same content, wherever it came from.
+    fn is_noted(&self, config: &Config) -> bool {
+        let noted = marks::read_stored(config, SOURCE).and_then(|text| serde_json::from_str::<Self>(text).ok());
+        let sha256 = noted.and_then(|noted| noted.sha256);
+        matches!((&self.sha256, sha256), (Some(ours), Some(noted)) if digits(ours) == digits(&noted))
+    }
 }
 
 impl Model {
@@ -104,19 +140,33 @@ impl Model {
         timeouts::store(&mut volume.config, timeouts);
         let protected = delete_protection.unwrap_or(true).to_string();
         keys::put(&mut volume.config, &marks::stored(PROTECTION), Some(protected));
-        let source = source.as_ref().and_then(|source| serde_json::to_string(source).ok());
-        keys::put(&mut volume.config, &marks::stored("source"), source);
+        let is_noted = source.as_ref().is_some_and(|source| source.is_noted(&volume.config));
+        if !is_noted {
+            let note = source.as_ref().and_then(Source::note);
+            keys::put(&mut volume.config, &marks::stored(SOURCE), note);
+        }
         *volume != before
     }
 }
 
-/// What makes a volume that of a configuration; the headers of its source, which are kept nowhere, do not.
+/// What makes a volume that of a configuration. Of a source with a checksum that alone counts: a signed URL is another one
+/// each time. Headers are kept nowhere, and never count.
 pub(super) fn fingerprint(owner: &str, id: &str, config: &Value) -> String {
     let mut config = config.clone();
     let mut source = config.get("source").clone();
     source.set("headers", Value::Null);
+    if let Some(sha256) = source.get("sha256").as_str().map(digits) {
+        source = Value::object();
+        source.set("sha256", sha256);
+    }
     config.set("source", source);
     marks::fingerprint(owner, super::KIND, id, &config, &[])
+}
+
+/// The name under which a volume is filled: that of its owner and id, so that the next create of it finds what an
+/// interrupted one left, whatever was configured then.
+pub(super) fn temporary(owner: &str, id: &str) -> String {
+    format!("anklume-{}", &marks::fingerprint(owner, super::KIND, id, &Value::object(), &[])[..16])
 }
 
 /// The protection that stands on a volume; `None` where none was ever written.
@@ -198,7 +248,7 @@ fn source(config: &Config, prior: &Value) -> Value {
     if prior.as_map().is_some() {
         return prior.clone();
     }
-    let stored = marks::read_stored(config, "source");
+    let stored = marks::read_stored(config, SOURCE);
     let json = stored.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
     json.filter(serde_json::Value::is_object).map_or(Value::Null, |json| {
         let json = Value::from_json(&json);
@@ -261,12 +311,63 @@ mod tests {
     }
 
     #[test]
+    fn a_filesystem_that_cannot_shrink_is_kept_as_long_as_it_is_there() {
+        let mut private = Private::default();
+        for (content_type, filesystem, kept) in [
+            ("filesystem", Some("xfs"), Some("xfs")),
+            ("filesystem", Some("ext4"), None),
+            ("filesystem", Some("xfs"), Some("xfs")),
+            ("filesystem", None, None),
+            ("block", Some("xfs"), None),
+        ] {
+            let mut volume = Volume { content_type: content_type.into(), ..Volume::default() };
+            volume.config.extend(filesystem.map(|name| ("block.filesystem".to_owned(), name.to_owned())));
+            keep_rigid(&volume, &mut private);
+            assert_eq!(rigid(&private), kept);
+        }
+    }
+
+    #[test]
     fn an_iso_keeps_its_config_but_for_the_marks() {
         let mut volume = Volume::default();
         volume.config.insert(SIZE.to_owned(), "3000000".to_owned());
         model(json!({"content_type": "iso", "source": {"file": "x.iso"}})).apply(&mut volume, &Filled::default());
         assert_eq!(volume.config["size"], "3000000");
         assert_eq!(protection(&volume.config), Some(true));
+    }
+
+    #[test]
+    fn where_the_same_content_comes_from_is_noted_once_and_without_its_secrets() {
+        let of = |url: &str, digit: &str| {
+            model(json!({"content_type": "block", "source": {"url": url, "sha256": digit.repeat(64)}}))
+        };
+        let mut volume = Volume::default();
+        assert!(of("https://a/x?token=hidden", "a").apply(&mut volume, &Filled::default()));
+        let noted = |volume: &Volume| volume.config[&marks::stored(SOURCE)].clone();
+        assert!(noted(&volume).contains("\"https://a/x\""), "{}", noted(&volume));
+        assert!(!of("https://b/x?token=another", "A").apply(&mut volume, &Filled::default()), "nothing to write");
+        assert!(
+            of("https://b/x", "b").apply(&mut volume, &Filled::default()) && noted(&volume).contains("https://b/x")
+        );
+    }
+
+    #[test]
+    fn a_fingerprint_knows_a_checksum_and_not_where_its_file_is() {
+        let with = |source: serde_json::Value| {
+            fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data", "source": source})))
+        };
+        let base = with(json!({"url": "https://a?sig=1", "sha256": "ab".repeat(32)}));
+        assert_eq!(base, with(json!({"url": "https://b?sig=2", "sha256": format!("sha256:{}", "AB".repeat(32))})));
+        assert_ne!(base, with(json!({"url": "https://a?sig=1", "sha256": "cd".repeat(32)})));
+        assert_ne!(with(json!({"file": "a"})), with(json!({"file": "b"})));
+    }
+
+    #[test]
+    fn a_temporary_name_is_that_of_an_owner_and_an_id() {
+        let name = temporary("me", "pro/default/data");
+        assert_eq!((name.len(), name.starts_with("anklume-")), (24, true));
+        assert_ne!(name, temporary("you", "pro/default/data"));
+        assert_ne!(name, temporary("me", "pro/fast/data"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a plan of a volume says. Pure: no clock, no I/O.
 
-use super::KIND;
+use super::schema::digits;
+use super::{KIND, model};
 use crate::plugin::{Action, Plan, Value};
 use crate::resources::session::{Preset, Session};
 use crate::resources::size;
@@ -45,7 +46,7 @@ pub(super) fn rules(protection: &Preset<bool>, plan: &mut Plan<'_>) {
     // What an empty volume, or one of others, is filled with is known; a source that goes leaves the content.
     let (from, to) = (plan.prior.get("source"), plan.planned.get("source"));
     let refilled = !to.is_null() && !to.has_unknown() && plan.private.get(SOURCE) != Some("kept");
-    if refilled && from != to {
+    if refilled && from != to && !is_same_content(from, to) {
         plan.replace("source");
     }
     if !plan.replaces() {
@@ -57,16 +58,32 @@ pub(super) fn rules(protection: &Preset<bool>, plan: &mut Plan<'_>) {
     }
 }
 
+/// Whether two sources have the same checksum: where the file is does not change what it holds.
+fn is_same_content(from: &Value, to: &Value) -> bool {
+    let sha256 = |source: &Value| source.get("sha256").as_str().map(digits);
+    sha256(from).is_some_and(|from| sha256(to) == Some(from))
+}
+
 fn shrink(plan: &mut Plan<'_>) {
     let bytes = |value: &Value| value.get("size").as_str().and_then(|text| size::parse(text).ok());
-    if let (Some(from), Some(to), Some("block")) =
-        (bytes(plan.prior), bytes(&plan.planned), plan.planned.get("content_type").as_str())
-        && to < from
-    {
+    let (Some(from), Some(to)) = (bytes(plan.prior), bytes(&plan.planned)) else { return };
+    if to >= from {
+        return;
+    }
+    if plan.planned.get("content_type").as_str() == Some("block") {
         plan.diagnostics.error(
             "size",
             "A block volume cannot shrink",
             "Incus only grows it. Set the old size or a larger one; for a smaller disk, make another volume.",
+        );
+    } else if let Some(filesystem) = model::rigid(&plan.private).map(str::to_owned) {
+        plan.diagnostics.error(
+            "size",
+            "This filesystem cannot shrink",
+            format!(
+                "The volume has {filesystem}, which only grows. Set the old size or a larger one; for less, make another volume, with \
+                 `config = {{ \"block.filesystem\" = \"ext4\" }}` if it is to shrink one day."
+            ),
         );
     }
 }
@@ -88,6 +105,7 @@ fn refuse_protected(plan: &mut Plan<'_>, what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::incus::volume::Volume;
     use crate::plugin::{Diagnostics, Private};
     use crate::resources::volume::schema::schema;
     use serde_json::json;
@@ -147,6 +165,20 @@ mod tests {
     }
 
     #[test]
+    fn a_filesystem_that_only_grows_is_refused_less() {
+        let mut volume = Volume { content_type: "filesystem".into(), ..Volume::default() };
+        volume.config.insert("block.filesystem".into(), "xfs".into());
+        let mut private = Private::default();
+        model::keep_rigid(&volume, &mut private);
+        let before = prior(json!({}));
+        let problems = |size: &str| planned(&before, &all(json!({"size": size})), private.clone()).2;
+        let found = problems("512MiB");
+        let told = found.iter().next().unwrap();
+        assert!(told.path.to_string() == "size" && told.detail.contains("xfs"), "{told:?}");
+        assert!(problems("2GiB").is_empty());
+    }
+
+    #[test]
     fn another_source_replaces_and_none_leaves_the_content() {
         let source = |name: &str| all(json!({"source": {"volume": name}}));
         let of = |name: &str| {
@@ -171,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn another_url_or_checksum_replaces_and_other_headers_do_not() {
+    fn another_checksum_replaces_and_another_url_or_header_does_not() {
         let source = |url: &str, sha256: &str, header: &str| {
             all(json!({"source": {"url": url, "sha256": sha256, "headers": {"Authorization": header}}}))
         };
@@ -185,7 +217,8 @@ mod tests {
             replaces
         };
         assert!(!replaces("https://a", &one) && !replaces("https://a", &format!("sha256:{}", one.to_uppercase())));
-        assert!(replaces("https://b", &one) && replaces("https://a", &other));
+        assert!(!replaces("https://b?sig=x", &one), "the content is the same");
+        assert!(replaces("https://a", &other) && replaces("https://b", &other));
     }
 
     #[test]

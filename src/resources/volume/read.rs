@@ -33,7 +33,11 @@ pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Res
     // What others made under its name is not it.
     let found = found.filter(|found| marks::same_incarnation(&found.config, &current.private));
     let filled = Filled::of(&current.private);
-    Ok(found.map(|found| Stored::new(state(session, &target, &found, &current.state, &filled), current.private)))
+    Ok(found.map(|found| {
+        let mut private = current.private;
+        model::keep_rigid(&found, &mut private);
+        Stored::new(state(session, &target, &found, &current.state, &filled), private)
+    }))
 }
 
 /// Finds a volume by `<domain>/<pool>/<name>`.
@@ -60,6 +64,7 @@ pub(super) async fn import(session: &Session, call: &Call, id: &str) -> Result<S
     if !found.config.contains_key(marks::FINGERPRINT) {
         private.set(SOURCE, "kept");
     }
+    model::keep_rigid(&found, &mut private);
     let mut prior = Value::object();
     prior.set("timeouts", timeouts::stored(&found.config));
     let state = state(session, &target, &found, &prior, &Filled::of(&private));

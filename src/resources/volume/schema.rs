@@ -11,7 +11,8 @@ pub(super) fn schema() -> Schema {
     Schema::new(
         0,
         "A storage volume of a domain: data that outlives the instances that use it. Attach it with `volumes` of `anklume_instance`; \
-         to delete it, set `delete_protection = false` and apply first.",
+         to delete it, set `delete_protection = false` and apply first. `timeouts` are 30 minutes for a create, an update and a delete, \
+         and one for a read, unless they are set.",
         attributes,
     )
 }
@@ -21,7 +22,7 @@ fn identity() -> Vec<Attribute> {
         Attribute::string("id").computed().describe("`<domain>/<pool>/<name>`."),
         Attribute::string("name").required().check(name::volume).describe(
             "Its name, unique in its domain and pool. A change renames it in place; the instances that use it have to be stopped, \
-             and follow.",
+             and follow. An ISO keeps its name on Incus before 6.0.5 (6.15 of the monthly releases), which would lose its content.",
         ),
         Attribute::string("domain")
             .required()
@@ -40,7 +41,9 @@ fn content() -> Vec<Attribute> {
     vec![
         Attribute::string("content_type").default("filesystem").replace().check(content_type).describe(
             "`filesystem` (the default), `block` (a disk, for virtual machines) or `iso` (an optical disk, for virtual machines; \
-             needs a `source`). A change replaces it.",
+             needs a `source`). A change replaces it. An ISO takes no keys in Incus: what the provider notes of it stands on the project of \
+             the domain, as `user.anklume.iso.<pool>.<name>.*`, and goes with it; of one that was deleted by hand it stays until a volume \
+             of this name is made or destroyed.",
         ),
         Attribute::string("size")
             .optional_computed()
@@ -48,7 +51,8 @@ fn content() -> Vec<Attribute> {
             .same(size::same)
             .describe(
                 "Its size, such as `20GiB`; needed unless `source` gives it. It grows in place, and a filesystem shrinks where the \
-                 pool's driver can and the data fits. A block volume never shrinks.",
+                 pool's driver can and the data fits: on LVM and Ceph with ext4 or btrfs, while no running instance uses it. A block \
+                 volume never shrinks.",
             ),
         Attribute::map("config", Type::String)
             .optional()
@@ -72,7 +76,7 @@ fn source() -> Attribute {
     Attribute::single(
         "source",
         vec![
-            text("volume", "A volume to copy, by its name."),
+            text("volume", "A volume to copy, by its name; without the snapshots that it has."),
             text("snapshot", "The snapshot of that volume to copy. Unset: the volume as it is."),
             text("pool", "The pool of that volume. Unset: its domain's."),
             text("domain", "The domain of that volume. Unset: this one."),
@@ -83,12 +87,15 @@ fn source() -> Attribute {
             ),
             Attribute::string("url").optional().check(url).describe(
                 "The same on a web server, `http://` or `https://` (by the certificates of this machine), with its `sha256`. It is \
-                 streamed through this machine, neither kept on its disk nor in its memory, and goes on where a connection breaks. A \
-                 server has to say how long a raw disk is. Proxies of the environment are not used.",
+                 streamed through this machine, neither kept on its disk nor in its memory. The server has to send the file as it is (no \
+                 `Content-Encoding`), and to say how long a raw disk is (`Content-Length`). Where a connection breaks it goes on from there \
+                 if the server knows `Range`, else from the start; a file that is another one by then (`ETag`, `Last-Modified`) is refused. \
+                 Proxies of the environment are not used. The URL stands in the plan and the state, its query too: secrets belong into \
+                 `headers`. Another URL with the same `sha256` changes the state alone.",
             ),
             Attribute::string("sha256").optional().check(sha256).same(same_sha256).describe(
-                "The SHA-256 of the file, in hexadecimal, with or without `sha256:` before it; needed with `url`. Another one replaces \
-                 the volume.",
+                "The SHA-256 of the file, in hexadecimal, with or without `sha256:` before it; needed with `url`. It is what the \
+                 content is known by: another one replaces the volume.",
             ),
             Attribute::map("headers", Type::String).optional().write_only().sensitive().check(headers).describe(
                 "Headers for the server of `url`, such as `{ Authorization = \"Bearer ...\" }`. They are kept nowhere, change nothing \
@@ -99,7 +106,7 @@ fn source() -> Attribute {
     .optional()
     .describe(
         "What it is filled with when it is made: `volume`, `file` or `url`. Unset: nothing. A change from one source to another \
-         replaces the volume.",
+         replaces the volume, unless both have the same `sha256`.",
     )
 }
 

@@ -49,16 +49,15 @@ pub(super) async fn fill(
         (None, Some(file), _) => {
             let upload =
                 Upload { into, model, sha256: source.sha256.as_ref(), name: file.clone(), at: at("file"), wait };
-            let (origin, length) = upload.open_file().await?;
-            upload.run(origin, Some(length)).await?;
+            let (stream, length) = upload.begin_file().await?;
+            upload.run(stream, Some(length)).await?;
         }
         (None, None, Some(url)) => {
             let location = Location::parse(url).map_err(|error| refusal::defect("the URL", error))?;
             let name = location.to_string();
             let upload = Upload { into, model, sha256: source.sha256.as_ref(), name, at: at("url"), wait };
-            let body = upload.open_web(location, headers).await?;
-            let length = body.length();
-            upload.run(Origin::Web(Box::new(body)), length).await?;
+            let (stream, length) = upload.begin_web(&location, headers).await?;
+            upload.run(stream, length).await?;
         }
         (None, None, None) => {
             let told = problem("source", "a source that names nothing", "Set `volume`, `file` or `url`.".into());
@@ -208,22 +207,34 @@ impl Upload<'_> {
         self.told("its source cannot be read", format!("{told}\n\n{}", refusal::causes(error)))
     }
 
-    async fn open_file(&self) -> Result<(Origin, u64), Diagnostic> {
+    async fn begin_file(&self) -> Result<(Stream, u64), Diagnostic> {
         let open = async {
             let file = tokio::fs::File::open(FilePath::new(&self.name)).await?;
             let about = file.metadata().await?;
             match about.is_file() && about.len() > 0 {
-                true => Ok((Origin::File(file), about.len())),
+                true => Ok((Origin::File { file, left: about.len() }, about.len())),
                 false => Err(std::io::Error::other("not a file, or an empty one")),
             }
         };
-        open.await.map_err(|error: std::io::Error| self.unreadable(&error))
+        let (origin, length) = open.await.map_err(|error: std::io::Error| self.unreadable(&error))?;
+        let begun = self.in_time(Stream::begin(origin, form::TELLING_BYTES)).await?;
+        Ok((begun.map_err(|broken| self.broken(&broken))?, length))
     }
 
-    async fn open_web(&self, location: Location, headers: &Headers) -> Result<web::Body, Diagnostic> {
+    async fn begin_web(&self, location: &Location, headers: &Headers) -> Result<(Stream, Option<u64>), Diagnostic> {
         let client = web::Client::new();
-        let body = web::Body::open(&client, location, headers.clone());
-        self.in_time(body).await?.map_err(|error| self.unavailable(&error))
+        let mut is_first = true;
+        loop {
+            let body = web::Body::open(&client, location.clone(), headers.clone());
+            let body = self.in_time(body).await?.map_err(|error| self.unavailable(&error))?;
+            let length = body.length();
+            match self.in_time(Stream::begin(Origin::Web(Box::new(body)), form::TELLING_BYTES)).await? {
+                Ok(stream) => return Ok((stream, length)),
+                // Incus has nothing of the old one yet.
+                Err(Broken::Web(web::Error::Changed { .. })) if is_first => is_first = false,
+                Err(broken) => return Err(self.broken(&broken)),
+            }
+        }
     }
 
     /// What `work` gives, unless the call's deadline or the stop comes first.
@@ -249,12 +260,16 @@ impl Upload<'_> {
                 self.at.clone(),
                 "The file would come over a connection that anybody may read and change. Name a URL that stays with https.",
             ),
-            web::Error::Redirects { .. } | web::Error::Redirect { .. } => {
+            web::Error::Redirects { .. } | web::Error::Redirect { .. } | web::Error::Nowhere { .. } => {
                 (self.at.clone(), "Write where the file itself is.")
             }
+            web::Error::Encoded { .. } => (
+                self.at.clone(),
+                "What is held against `sha256` and sent on is the file as it is. Name a server that sends it so, or fetch it and set `source = { file = \"...\" }`.",
+            ),
             web::Error::Changed { .. } => (
                 self.at.clone(),
-                "Its beginning and its end would be of two files. Apply again, with the `sha256` of the new one.",
+                "Its beginning and its end would be of two files. Apply again, with the `sha256` of the new one if it is meant to be another.",
             ),
             web::Error::Short { .. } => {
                 (self.at.clone(), "The server has not all of the file. Look whether it is whole there.")
@@ -269,6 +284,13 @@ impl Upload<'_> {
     fn broken(&self, broken: &Broken) -> Diagnostic {
         match broken {
             Broken::File(error) => self.unreadable(&**error),
+            Broken::FileChanged => self.told(
+                "its source changed while it was read",
+                format!(
+                    "\"{}\" is longer or shorter than when it was opened. Apply again once nothing writes to it.",
+                    self.name
+                ),
+            ),
             Broken::Web(error) => self.unavailable(error),
             Broken::Differs(passed) => Diagnostic::error(
                 at("sha256"),
@@ -281,9 +303,7 @@ impl Upload<'_> {
         }
     }
 
-    async fn run(&self, origin: Origin, length: Option<u64>) -> Result<(), Unfilled> {
-        let begun = self.in_time(Stream::begin(origin, form::TELLING_BYTES)).await?;
-        let stream = begun.map_err(|broken| self.broken(&broken))?;
+    async fn run(&self, stream: Stream, length: Option<u64>) -> Result<(), Unfilled> {
         if stream.first().is_empty() {
             return Err(self.told("its source is empty", format!("\"{}\" holds nothing.", self.name)).into());
         }

@@ -19,8 +19,8 @@ const CHUNK_BYTES: usize = 128 << 10;
 /// Where bytes come from.
 #[derive(Debug)]
 pub(super) enum Origin {
-    /// A file of this machine.
-    File(tokio::fs::File),
+    /// A file of this machine, of which so many bytes are left.
+    File { file: tokio::fs::File, left: u64 },
     /// A file of a web server.
     Web(Box<web::Body>),
 }
@@ -31,6 +31,9 @@ pub(super) enum Broken {
     /// The file of this machine.
     #[error("the file cannot be read")]
     File(#[source] Arc<io::Error>),
+    /// The file of this machine is not as long as it was.
+    #[error("the file became longer or shorter while it was read")]
+    FileChanged,
     /// The web server.
     #[error(transparent)]
     Web(web::Error),
@@ -43,10 +46,18 @@ impl Origin {
     /// The next bytes; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         match self {
-            Self::File(file) => {
+            Self::File { file, left } => {
                 let mut chunk = Vec::with_capacity(CHUNK_BYTES);
                 let read = file.read_buf(&mut chunk).await.map_err(|error| Broken::File(Arc::new(error)))?;
-                Ok((read > 0).then(|| chunk.into()))
+                // What follows would pass for no part of it, and what lacks for a broken connection.
+                match left.checked_sub(read as u64) {
+                    Some(0) if read == 0 => Ok(None),
+                    Some(rest) if read > 0 => {
+                        *left = rest;
+                        Ok(Some(chunk.into()))
+                    }
+                    _ => Err(Broken::FileChanged),
+                }
             }
             Self::Web(body) => body.next().await.map_err(Broken::Web),
         }
@@ -177,7 +188,8 @@ mod tests {
     async fn file(content: &[u8]) -> Origin {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        Origin::File(tokio::fs::File::open(file.path()).await.unwrap())
+        let left = content.len() as u64;
+        Origin::File { file: tokio::fs::File::open(file.path()).await.unwrap(), left }
     }
 
     async fn taken(mut chunks: Chunks) -> io::Result<Vec<u8>> {
@@ -211,9 +223,9 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_breaks_breaks_the_upload_off() {
         let directory = tempfile::tempdir().unwrap();
-        let origin = Origin::File(tokio::fs::File::open(directory.path()).await.unwrap());
+        let origin = Origin::File { file: tokio::fs::File::open(directory.path()).await.unwrap(), left: 9 };
         assert!(Stream::begin(origin, 512).await.is_err());
-        let origin = Origin::File(tokio::fs::File::open(directory.path()).await.unwrap());
+        let origin = Origin::File { file: tokio::fs::File::open(directory.path()).await.unwrap(), left: 9 };
         let mut sending = Stream { origin, first: b"first".into() }.send(None, None);
         let mut chunks = sending.chunks();
         assert!(chunks.recv().await.unwrap().is_err());
@@ -234,6 +246,16 @@ mod tests {
             }
             assert_eq!(got.len() == content.len(), whole);
             assert_eq!(sending.broken().is_none(), whole);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_grows_or_shrinks_while_it_is_read_is_not_taken_for_whole() {
+        for length in [CHUNK_BYTES as u64 + 6, CHUNK_BYTES as u64 + 8] {
+            let Origin::File { file, .. } = file(&[7; CHUNK_BYTES + 7]).await else { unreachable!() };
+            let mut sending = Stream::begin(Origin::File { file, left: length }, 512).await.unwrap().send(None, None);
+            assert!(taken(sending.chunks()).await.is_err());
+            assert!(matches!(sending.broken(), Some(Broken::FileChanged)));
         }
     }
 

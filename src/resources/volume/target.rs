@@ -4,12 +4,14 @@ use crate::incus::operation::Operation;
 use crate::incus::project::{self, Project};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Client, Config, Error, Refusal, Wait};
-use crate::plugin::{Diagnostic, Path, Value};
+use crate::plugin::{Diagnostic, Path, Private, Value};
 use crate::resources::session::Session;
 use crate::resources::{marks, pool, refusal};
 
 /// What all keys of ours begin with.
 const OURS: &str = "user.anklume.";
+/// The mark of when an ISO was made: the marks stand under its name, and stay when it is deleted by hand.
+pub(super) const MADE: &str = "made";
 
 /// A volume by name.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub(super) struct Target<'c> {
     pub(super) project: String,
     pub(super) pool: String,
     pub(super) name: String,
+    /// What instances of ours carry.
+    pub(super) owner: String,
 }
 
 /// `domain`, `pool` and `name` of a state.
@@ -32,7 +36,8 @@ pub(super) fn names(state: &Value) -> (&str, &str, &str) {
 impl<'c> Target<'c> {
     pub(super) fn new(session: &Session, client: &'c Client, domain: &str, pool: &str, name: &str) -> Self {
         let project = session.project(domain);
-        Self { client, domain: domain.to_owned(), project, pool: pool.to_owned(), name: name.to_owned() }
+        let owner = marks::of_owner(session.owner());
+        Self { client, domain: domain.to_owned(), project, pool: pool.to_owned(), name: name.to_owned(), owner }
     }
 
     /// The same under another name.
@@ -55,18 +60,15 @@ impl<'c> Target<'c> {
         Ok(Some(found))
     }
 
+    /// The same by another client.
+    pub(super) fn by<'d>(&self, client: &'d Client) -> Target<'d> {
+        let Self { client: _, domain, project, pool, name, owner } = self.clone();
+        Target { client, domain, project, pool, name, owner }
+    }
+
     /// [`Self::fetch`] after a failure, which may have been the end of the call's own time.
     pub(super) async fn look_back(&self) -> Result<Option<Volume>, Error> {
-        let client = self.client.reading(&Wait::afterwards());
-        Target {
-            client: &client,
-            domain: self.domain.clone(),
-            project: self.project.clone(),
-            pool: self.pool.clone(),
-            name: self.name.clone(),
-        }
-        .fetch()
-        .await
+        self.by(&self.client.reading(&Wait::afterwards())).fetch().await
     }
 
     /// [`Self::fetch`], from the lists that overlapping reads share.
@@ -79,13 +81,28 @@ impl<'c> Target<'c> {
         Ok(Some(found))
     }
 
-    fn add_marks(&self, found: &mut Volume, project: Option<Project>) {
+    /// The marks of the ISO of this name, whoever has it by now.
+    fn marks(&self, project: Option<Project>) -> Config {
         let lead = iso_lead(&self.pool, &self.name);
-        for (key, value) in project.into_iter().flat_map(|project| project.config) {
-            if let Some(rest) = iso_mark(&lead, &key) {
-                found.config.insert(format!("{OURS}{rest}"), value);
-            }
+        let all = project.into_iter().flat_map(|project| project.config);
+        all.filter_map(|(key, value)| iso_mark(&lead, &key).map(|mark| (format!("{OURS}{mark}"), value))).collect()
+    }
+
+    /// Gives an ISO its marks, unless another one has its name by now.
+    fn add_marks(&self, found: &mut Volume, project: Option<Project>) {
+        let marks = self.marks(project);
+        if marks.get(&marks::stored(MADE)).is_none_or(|made| Some(made.as_str()) == made_at(found)) {
+            found.config.extend(marks);
         }
+    }
+
+    /// Takes the marks of an ISO away that is gone, if they are those that `private` was kept for.
+    pub(super) async fn sweep(&self, private: &Private, wait: &Wait) -> Result<(), Error> {
+        let marks = self.marks(self.client.find::<Project>(project::get(&self.project)).await?);
+        if marks.is_empty() || !marks::same_incarnation(&marks, private) {
+            return Ok(());
+        }
+        self.write_marks(&Config::new(), wait).await
     }
 
     /// Reads the volume, lets `change` edit it, and writes it back. Of an ISO only the description and the marks are
@@ -100,12 +117,16 @@ impl<'c> Target<'c> {
         if !is_iso {
             return self.client.modify(get, change, wait).await.map(|_| ());
         }
-        let mut found = self.client.get::<Volume>(get.clone()).await?.value;
-        let project = self.client.find::<Project>(project::get(&self.project)).await?;
+        let reader = self.client.reading(&Wait { deadline: None, stop: wait.stop.clone() });
+        let mut found = reader.get::<Volume>(get.clone()).await?.value;
+        let project = reader.find::<Project>(project::get(&self.project)).await?;
         self.add_marks(&mut found, project);
         let described = found.description.clone();
         if !change(&mut found) {
             return Ok(());
+        }
+        if let Some(made) = made_at(&found).map(str::to_owned) {
+            found.config.insert(marks::stored(MADE), made);
         }
         self.write_marks(&found.config, wait).await?;
         if found.description == described {
@@ -207,6 +228,11 @@ impl<'c> Target<'c> {
             ),
         )
     }
+}
+
+/// When Incus made it.
+fn made_at(volume: &Volume) -> Option<&str> {
+    volume.rest.get("created_at").and_then(|made| made.as_str())
 }
 
 /// What the keys of an ISO begin with on its project.

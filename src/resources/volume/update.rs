@@ -2,7 +2,7 @@
 
 use super::model::{self, Filled, Model};
 use super::plan::SOURCE;
-use super::target::{Target, names};
+use super::target::{MADE, Target, names};
 use super::{LIMIT, read, users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Wait};
@@ -34,7 +34,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         Err(told) => Err(told),
     };
     match changed {
-        Ok(Some(found)) => Ok(Stored::new(read::state(session, &new, &found, &input.planned, &filled), private)),
+        Ok(Some(found)) => {
+            model::keep_rigid(&found, &mut private);
+            Ok(Stored::new(read::state(session, &new, &found, &input.planned, &filled), private))
+        }
         Ok(None) => Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into()),
         Err(told) => Err(partial(session, told.into(), &input, &old, &new).await),
     }
@@ -101,13 +104,22 @@ impl Change<'_> {
             if new.fetch().await.map_err(|error| failed(&error))?.is_some() {
                 return Err(taken(new));
             }
-            new.write_marks(&marked.config, self.wait).await.map_err(|error| failed(&error))?;
+            let mut marks = marked.config;
+            // It is another one in another pool.
+            marks.remove(&marks::stored(MADE));
+            new.write_marks(&marks, self.wait).await.map_err(|error| failed(&error))?;
         }
         let request = match old.pool == new.pool {
             true => volume::rename(&old.project, &old.pool, &old.name, &new.name),
             false => volume::move_to_pool(&old.project, &old.pool, &old.name, &new.pool, &new.name),
         };
         if let Err(error) = old.client.run(request, self.wait).await {
+            if is_iso && (error.is_already_exists() || matches!(new.look_back().await, Ok(None))) {
+                let brief = Wait::afterwards();
+                if let Err(error) = new.write_marks(&Config::new(), &brief).await {
+                    tracing::warn!(volume = %new.id(), %error, "the marks of an ISO were not taken away");
+                }
+            }
             if error.is_already_exists() {
                 return Err(taken(new));
             }
@@ -119,6 +131,7 @@ impl Change<'_> {
         }
         if is_iso {
             old.write_marks(&Config::new(), self.wait).await.map_err(|error| failed(&error))?;
+            new.modify(true, |_| true, self.wait).await.map_err(|error| new.failed("update", &error))?;
         }
         Ok(())
     }

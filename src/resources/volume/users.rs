@@ -18,9 +18,9 @@ fn on_it(found: &Instance, target: &Target<'_>) -> Devices {
     found.devices.iter().filter(|(_, device)| is(device)).map(|(name, device)| (name.clone(), device.clone())).collect()
 }
 
-/// Whether this provider made the instance, or wrote its volumes.
-fn is_ours(found: &Instance) -> bool {
-    found.config.contains_key(marks::FINGERPRINT) || marks::read_stored(&found.config, "volumes").is_some()
+/// Whether this owner made the instance, or wrote it last.
+fn is_ours(found: &Instance, target: &Target<'_>) -> bool {
+    found.config.get(marks::OWNER) == Some(&target.owner)
 }
 
 /// The users of a volume.
@@ -52,7 +52,7 @@ pub(super) async fn users(target: &Target<'_>, used_by: &[String]) -> Result<Use
             users.running.push(line());
         }
         let devices = on_it(&found, target);
-        if is_ours(&found) && !devices.is_empty() && devices.keys().all(|device| device.starts_with("sv-")) {
+        if is_ours(&found, target) && !devices.is_empty() && devices.keys().all(|device| device.starts_with("sv-")) {
             users.ours.push(name.to_owned());
         } else {
             users.others.push(line());
@@ -96,6 +96,8 @@ async fn give_back(target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), E
 /// Gives a volume that was just made, or could not be deleted, back to the instances that a delete took it from. Where
 /// that fails the next plan of the instance shows it: a warning.
 pub(super) async fn attach(notes: &Notes, target: &Target<'_>, wait: &Wait) -> Diagnostics {
+    let reader = target.client.reading(&Wait { deadline: None, stop: wait.stop.clone() });
+    let target = &target.by(&reader);
     let mut warnings = Diagnostics::default();
     let noted = match notes.carriers(target).await {
         Ok(noted) => noted,

@@ -1,5 +1,6 @@
 //! Rules across the attributes of a configured volume. Unknown is never a problem.
 
+use super::exposed;
 use super::model::OWN;
 use crate::plugin::{Diagnostics, Path, Value};
 use crate::resources::{expiry, keys};
@@ -47,6 +48,7 @@ fn of_source(source: &Value, problems: &mut Diagnostics) {
              publishes it or `sha256sum` prints it.",
         );
     }
+    exposed::warn(source, problems);
     let stray = |name: &str, needs: &str, problems: &mut Diagnostics| {
         if set(name) && !set(needs) {
             problems.error(
