@@ -195,8 +195,9 @@ impl Client {
         let remote = Remote::new(self, project, name);
         // No event tells of a container's address, and a stop is seen by the poll.
         let events = limits.agent.map(|_| self.events());
+        let announced = events.is_some() && self.server().await?.announces_agents();
         let watch = Watch::new(&remote, events, self.waits(), wait);
-        let waiter = Waiter { watch, guest: &remote, nic, limits, started, address: None };
+        let waiter = Waiter { watch, guest: &remote, nic, limits, started, announced, address: None };
         waiter.run().await
     }
 }
@@ -209,6 +210,8 @@ struct Waiter<'w, G> {
     nic: &'w str,
     limits: &'w Limits,
     started: Instant,
+    /// Whether an event tells of the agent.
+    announced: bool,
     /// The last address seen.
     address: Option<String>,
 }
@@ -262,7 +265,7 @@ impl<G: Guest> Waiter<'_, G> {
                 down_since.get_or_insert_with(Instant::now);
                 addressless_since = None;
                 self.stopped(ready.instance.kind, state.status_code, &mut stopped_since)?;
-                self.watch.pause().await?;
+                self.watch.pause_for_agent(self.announced && state.is_running()).await?;
                 continue;
             }
             (down_since, stopped_since) = (None, None);

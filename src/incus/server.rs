@@ -29,13 +29,23 @@ impl Server {
     /// Whether it leaves the content of an ISO volume behind when it renames that: before 6.0.5, and of the feature releases
     /// before 6.15, on pools that are directories or subvolumes. No extension tells.
     pub fn loses_renamed_isos(&self) -> bool {
-        let mut numbers = self.environment.server_version.split('.').map(|number| number.parse::<u32>().ok());
-        match (numbers.next().flatten(), numbers.next().flatten(), numbers.next().flatten()) {
-            (Some(6), Some(0), patch) => patch.unwrap_or_default() < 5,
-            (Some(major), Some(minor), _) => (major, minor) < (6, 15),
+        match self.version() {
+            Some((6, 0, patch)) => patch < 5,
+            Some((major, minor, _)) => (major, minor) < (6, 15),
             // An unknown version may be any.
-            _ => true,
+            None => true,
         }
+    }
+
+    /// Whether it tells by an event that an agent answers: 6.23 and later. No extension tells.
+    pub fn announces_agents(&self) -> bool {
+        self.version().is_some_and(|(major, minor, _)| (major, minor) >= (6, 23))
+    }
+
+    fn version(&self) -> Option<(u32, u32, u32)> {
+        let mut numbers = self.environment.server_version.split('.').map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten();
+        Some((next()?, next()?, next().unwrap_or_default()))
     }
 
     /// Whether it trusts us.
@@ -47,7 +57,7 @@ impl Server {
 /// Part of [`Server`].
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Environment {
-    /// `6.0.4`: for messages only.
+    /// `6.0.4`: for messages, and for what no extension tells.
     #[serde(default)]
     pub server_version: String,
     /// The member's name in a cluster, else the host's.

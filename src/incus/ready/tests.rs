@@ -161,7 +161,8 @@ async fn run_beside(
     wait: &Wait,
 ) -> (Result<Ready, Error>, Duration) {
     let watch = Watch::new(fake, Some(hub.scripted()), waits.clone(), wait);
-    let waiter = Waiter { watch, guest: fake, nic: "eth0", limits, started: fake.start, address: None };
+    let waiter =
+        Waiter { watch, guest: fake, nic: "eth0", limits, started: fake.start, announced: true, address: None };
     let result = waiter.run().await;
     (result, fake.start.elapsed())
 }
@@ -221,6 +222,20 @@ async fn an_event_wakes_at_once_however_many_wait() {
     result.unwrap();
     at(elapsed, ms(40_140), ms(100));
     drop(others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_announced_is_left_alone_until_then_and_a_lost_event_costs_seconds() {
+    for told in [true, false] {
+        let (hub, fake) = (Hub::default(), Fake::new(Script { agent: vec![(ms(40_137), EVER)], ..vm() }));
+        let mut notices = vec![(ms(10), Notice::Connected)];
+        notices.extend(told.then(|| (ms(40_140), event("instance-agent-started", "web"))));
+        let wait = Wait::default();
+        let (result, elapsed) = with_events(&hub, notices, run(&fake, &hub, &LIMITS, &wait)).await;
+        result.unwrap();
+        at(elapsed, ms(40_137), if told { ms(100) } else { ms(5100) });
+        assert!(fake.looks.load(Ordering::Relaxed) < 14, "{:?}", fake.looks);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,9 @@ const SHORTEST: Duration = Duration::from_millis(50);
 /// A look is repeated after so many times what it took, and after [`EARLY`] as many waits as there are: 5 % of one
 /// processor in all.
 const SHARE: u32 = 20;
+/// How long after a look the next one insures an announced agent: each costs the agent a handshake, which keeps the one of
+/// an emulated machine from coming up.
+const INSURANCE: Duration = Duration::from_secs(5);
 /// How long a wait is too young to share: most containers are up by then.
 const EARLY: Duration = Duration::from_secs(3);
 /// What a look costs the server at most; one that takes longer waits for a guest, which costs nothing.
@@ -70,6 +73,7 @@ pub(super) struct Watch<'w> {
     took: Duration,
     woken: bool,
     down: bool,
+    hears: bool,
 }
 
 impl<'w> Watch<'w> {
@@ -85,6 +89,7 @@ impl<'w> Watch<'w> {
             took: Duration::ZERO,
             woken: false,
             down: false,
+            hears: false,
         }
     }
 
@@ -136,9 +141,9 @@ impl<'w> Watch<'w> {
                     biased;
                     answer = &mut answer => break Some(answer),
                     ended = ended => return Err(ended),
-                    down = wake(self.events.as_mut(), self.about), if !woken => {
+                    told = wake(self.events.as_mut(), self.about), if !woken => {
                         woken = true;
-                        self.down = down.unwrap_or(self.down);
+                        note(told, &mut self.hears, &mut self.down);
                     }
                     () = tokio::time::sleep_until(asked + PATIENCE), if woken => break None,
                 }
@@ -191,17 +196,27 @@ impl<'w> Watch<'w> {
         }
     }
 
-    /// Until something may have changed.
+    /// Until something may have changed, of what no event tells.
     pub(super) async fn pause(&mut self) -> Result<(), Ended> {
+        self.rest(SHORTEST).await
+    }
+
+    /// Until the agent may answer, which an event tells where one `announces` it.
+    pub(super) async fn pause_for_agent(&mut self, announces: bool) -> Result<(), Ended> {
+        let shortest = if announces && self.hears { INSURANCE } else { SHORTEST };
+        self.rest(shortest).await
+    }
+
+    async fn rest(&mut self, shortest: Duration) -> Result<(), Ended> {
         let waits = if self.begun.elapsed() < EARLY { 1 } else { self.waits.count() };
         let share = self.took.min(COST) * SHARE * waits;
-        let length = if std::mem::take(&mut self.woken) { SHORTEST } else { share.max(SHORTEST) };
+        let length = if std::mem::take(&mut self.woken) { SHORTEST } else { share.max(shortest) };
         let ended = ended(self.wait, self.limit);
         tokio::select! {
             biased;
             ended = ended => Err(ended),
-            down = wake(self.events.as_mut(), self.about) => {
-                self.down = down.unwrap_or(self.down);
+            told = wake(self.events.as_mut(), self.about) => {
+                note(told, &mut self.hears, &mut self.down);
                 Ok(())
             }
             () = tokio::time::sleep(length) => Ok(()),
@@ -228,18 +243,36 @@ async fn ended(wait: &Wait, limit: Option<(Instant, Duration)>) -> Ended {
     }
 }
 
-/// Resolves at an event after which a look is due; never without a stream. `true` where it went down, `false` where it was
-/// started.
-async fn wake(events: Option<&mut Subscription>, about: &dyn About) -> Option<bool> {
+/// What an event tells beyond that a look is due.
+#[derive(Clone, Copy)]
+enum Told {
+    /// Whether events arrive from now on.
+    Hears(bool),
+    /// It was started, or went down.
+    Down(bool),
+    Nothing,
+}
+
+fn note(told: Told, hears: &mut bool, down: &mut bool) {
+    match told {
+        Told::Hears(yes) => *hears = yes,
+        Told::Down(yes) => *down = yes,
+        Told::Nothing => {}
+    }
+}
+
+/// Resolves at an event after which a look is due; never without a stream.
+async fn wake(events: Option<&mut Subscription>, about: &dyn About) -> Told {
     let Some(events) = events else { return std::future::pending().await };
     loop {
         match events.next().await {
-            Notice::Connected | Notice::Lost => return None,
+            Notice::Connected => return Told::Hears(true),
+            Notice::Lost => return Told::Hears(false),
             Notice::Event(event) if WAKING.contains(&event.action()) && about.concerns(&event) => {
                 return match event.action() {
-                    DOWN => Some(true),
-                    "instance-started" | "instance-restarted" => Some(false),
-                    _ => None,
+                    DOWN => Told::Down(true),
+                    "instance-started" | "instance-restarted" => Told::Down(false),
+                    _ => Told::Nothing,
                 };
             }
             Notice::Event(_) => {}
