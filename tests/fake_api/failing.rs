@@ -301,7 +301,9 @@ async fn forgotten(made: bool) -> (Fake, Result<Stored, Failure>) {
                 "GET /1.0/operations/op1/wait" if seen.nth == 0 => error(404, "Operation not found"),
                 "GET /1.0/operations/op1/wait" => sync(operation(200, false, "")),
                 "PUT /1.0/instances/web/state" if made => {
-                    kept.lock().unwrap().as_mut().unwrap()["status_code"] = 103.into();
+                    let mut kept = kept.lock().unwrap();
+                    let instance = kept.as_mut().unwrap();
+                    (instance["status"], instance["status_code"]) = ("Running".into(), 103.into());
                     started(false)
                 }
                 "GET /1.0/instances/web" => match &*kept.lock().unwrap() {
