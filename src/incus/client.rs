@@ -1,7 +1,7 @@
 //! The one place that sends requests and reads answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use super::server::{self, Server};
 use super::shared::{Shared, WriteGuard};
 
 /// How long a write that was stopped may still take to say which operation it started.
-const STOP_GRACE: Duration = Duration::from_secs(2);
+const STOP_GRACE: Duration = Duration::from_millis(800);
 
 /// Bounds of a client.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +88,8 @@ pub(crate) struct Inner {
     server: OnceCell<Arc<Server>>,
     token: Option<Token>,
     enrolled: OnceCell<()>,
+    /// Whether the server has ever answered.
+    answered: AtomicBool,
 }
 
 impl std::fmt::Debug for Client {
@@ -126,6 +128,7 @@ impl Client {
                 server: OnceCell::new(),
                 token,
                 enrolled: OnceCell::new(),
+                answered: AtomicBool::new(false),
             }),
             reads: Wait::default(),
         }
@@ -163,6 +166,11 @@ impl Client {
 
     pub(crate) fn count_request(&self) {
         self.inner.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the server has ever answered.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.inner.answered.load(Ordering::Relaxed)
     }
 
     pub(crate) fn body_limit_bytes(&self) -> usize {
@@ -285,8 +293,8 @@ impl Client {
         Wait { deadline: Some(deadline), stop: self.reads.stop.clone() }
     }
 
-    /// Sends and reads the whole answer, whatever its status.
-    pub(crate) async fn exchange(&self, request: &Request, wait: &Wait) -> Result<Raw, Error> {
+    /// Sends once, and reads the whole answer, whatever its status.
+    pub(crate) async fn exchange_once(&self, request: &Request, wait: &Wait) -> Result<Raw, Error> {
         // Another call may be enrolling: its end is not this one's.
         wait.ends("GET /1.0", self.enroll(wait)).await?;
         self.exchange_raw(request, wait).await
@@ -305,7 +313,9 @@ impl Client {
         let result = tokio::select! {
             biased;
             result = &mut answer => result,
-            () = wait.passed() => Err(Error::Deadline { what: what(), last: None, may_have_been_sent: sent }),
+            () = wait.passed() => {
+                Err(Error::Deadline { what: what(), last: Some("no answer".to_owned()), may_have_been_sent: sent })
+            }
             () = wait.stop.cancelled() => {
                 let stopped = Error::Stopped { what: what(), may_have_been_sent: sent };
                 if sent {
@@ -315,6 +325,9 @@ impl Client {
                 }
             }
         };
+        if result.is_ok() {
+            self.inner.answered.store(true, Ordering::Relaxed);
+        }
         let status = result.as_ref().map_or(0, |raw| raw.status);
         let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(method = %request.method, path = %request.path, status, duration_ms, "request to Incus");

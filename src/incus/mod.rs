@@ -9,6 +9,7 @@ mod client;
 mod endpoint;
 pub mod error;
 mod lifecycle;
+mod patience;
 mod pool;
 pub mod ready;
 pub mod request;

@@ -17,13 +17,15 @@ use super::request::Request;
 /// The longest that one `wait` request hangs on the server, in seconds.
 const WAIT_S: u64 = 60;
 /// How long a lost connection to a running operation is tried again: a restart of the daemon.
-const RECONNECT: Duration = Duration::from_secs(10);
+const RECONNECT: Duration = Duration::from_secs(30);
 /// How long a busy instance is tried again where no deadline is given.
 const BUSY: Duration = Duration::from_secs(120);
 /// How often a merge is tried again after 412.
 const MERGES: u32 = 12;
 /// First and longest pause between tries.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How often a merge whose outcome is unclear is looked at and, where it was not carried out, made anew.
+const UNCLEAR: u32 = 3;
 
 /// How long a call may take, and what ends it before.
 #[derive(Debug, Clone, Default)]
@@ -71,12 +73,25 @@ impl Wait {
     ///
     /// [`Error::Deadline`] or [`Error::Stopped`], naming `what` and the `last` thing seen.
     pub async fn pause(&self, length: Duration, what: &str, last: Option<String>) -> Result<(), Error> {
+        self.sleep(length, what, last, true).await
+    }
+
+    /// [`Self::pause`] before what was not carried out is sent again.
+    pub(crate) async fn ends_after(&self, length: Duration, what: &str, last: String) -> Result<(), Error> {
+        self.sleep(length, what, Some(last), false).await
+    }
+
+    async fn sleep(
+        &self,
+        length: Duration,
+        what: &str,
+        last: Option<String>,
+        may_have_been_sent: bool,
+    ) -> Result<(), Error> {
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => {
-                Err(Error::Stopped { what: what.to_owned(), may_have_been_sent: true })
-            }
-            () = self.passed() => Err(Error::Deadline { what: what.to_owned(), last, may_have_been_sent: true }),
+            () = self.stop.cancelled() => Err(Error::Stopped { what: what.to_owned(), may_have_been_sent }),
+            () = self.passed() => Err(Error::Deadline { what: what.to_owned(), last, may_have_been_sent }),
             () = tokio::time::sleep(length) => Ok(()),
         }
     }
@@ -91,7 +106,7 @@ pub struct Modified<T> {
     pub changed: bool,
 }
 
-fn backoff(tries: u32) -> Duration {
+pub(super) fn backoff(tries: u32) -> Duration {
     PAUSE.0.saturating_mul(1 << tries.min(10)).min(PAUSE.1)
 }
 
@@ -174,7 +189,7 @@ impl Client {
                 request = request.project(project);
             }
             let asked = Instant::now();
-            match self.exchange(&request, wait).await.and_then(|raw| ended(&request, &raw, &id)) {
+            match self.exchange_once(&request, wait).await.and_then(|raw| ended(&request, &raw, &id)) {
                 Ok(operation) => {
                     lost = None;
                     // A timeout of the server takes a second or more; an answer sooner must not become a tight loop.
@@ -184,7 +199,7 @@ impl Client {
                     *last = operation;
                 }
                 Err(error @ (Error::Deadline { .. } | Error::Stopped { .. })) => return Err(given_up(&error, last)),
-                Err(error) if error.is_connection() => {
+                Err(error) if error.is_connection() || error.is_unavailable() => {
                     let (since, tries) = lost.unwrap_or((Instant::now(), 0));
                     if since.elapsed() > RECONNECT {
                         return Err(unclear(error));
@@ -226,7 +241,8 @@ impl Client {
         }
     }
 
-    /// Reads an object, lets `change` edit it, and writes it back if that says so; again when it changed meanwhile.
+    /// Reads an object, lets `change` edit it, and writes it back if that says so; again when it changed meanwhile, and
+    /// where a write broke off without having been carried out.
     ///
     /// # Errors
     ///
@@ -240,12 +256,12 @@ impl Client {
     where
         T: Serialize + DeserializeOwned,
     {
-        let mut tries = 0;
+        let (mut tries, mut unclear) = (0, 0);
         let reader = self.reading(&Wait { deadline: None, stop: wait.stop.clone() });
         loop {
             let Fetched { mut value, etag } = reader.get::<T>(get.clone()).await?;
             if !change(&mut value) {
-                return Ok(Modified { value, changed: false });
+                return Ok(Modified { value, changed: unclear > 0 });
             }
             let mut put = get.clone().json(&value).if_match(etag);
             put.method = http::Method::PUT;
@@ -254,6 +270,11 @@ impl Client {
                 Err(error) if error.is_precondition_failed() && tries < MERGES => {
                     wait.pause(backoff(tries), &get.path, Some(error.to_string())).await?;
                     tries += 1;
+                }
+                // Whether it was carried out shows when the object is read again.
+                Err(error) if (error.is_connection() || error.is_operation_gone()) && unclear < UNCLEAR => {
+                    wait.pause(backoff(unclear), &get.path, Some(error.to_string())).await?;
+                    unclear += 1;
                 }
                 Err(error) => return Err(error),
             }

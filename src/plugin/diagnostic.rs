@@ -11,6 +11,9 @@ pub enum Severity {
     Warning,
 }
 
+/// The longest detail, in bytes: a text of a server in it may be anything.
+const DETAIL_BYTES: usize = 32 << 10;
+
 /// One message to the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -25,9 +28,15 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// An error at `path`.
+    /// An error at `path`; what is beyond 32 KiB of `detail` is left out.
     pub fn error(path: impl Into<Path>, summary: impl Into<String>, detail: impl Into<String>) -> Diagnostic {
-        Diagnostic { severity: Severity::Error, summary: summary.into(), detail: detail.into(), path: path.into() }
+        let mut detail = detail.into();
+        if detail.len() > DETAIL_BYTES {
+            let end = (0..=DETAIL_BYTES).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
+            detail.truncate(end);
+            detail.push_str(" [...]");
+        }
+        Diagnostic { severity: Severity::Error, summary: summary.into(), detail, path: path.into() }
     }
 
     /// A warning at `path`.
@@ -93,5 +102,16 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_without_end_is_cut() {
+        let told = Diagnostic::error(Path::root(), "x", format!("a{}", "\u{20ac}".repeat(1 << 20)));
+        assert!(told.detail.len() < DETAIL_BYTES + 10 && told.detail.ends_with("\u{20ac} [...]"));
     }
 }

@@ -96,19 +96,38 @@ pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     format!("Cause: {}", texts.join(": "))
 }
 
+const UNCLEAR: &str =
+    "Whether Incus carried it out is not known. Apply again: what is there is recognised and completed.";
+
+const ONLY_ASKED: &str = "It only asked: nothing was changed by it. Apply again once the daemon answers.";
+
 fn advice(error: &Error) -> (Path, String) {
     let at = |name: &str, text: &str| (Path::from(name), text.to_owned());
     let root = |text: &str| (Path::root(), text.to_owned());
     match error {
         Error::Connect { endpoint, fault, .. } => (Path::root(), unreachable_advice(endpoint, fault)),
-        Error::Lost { may_have_been_sent: true, .. } => root(
-            "Whether Incus carried out the request is not known. Apply again: what is there is recognised and completed.",
-        ),
+        Error::Lost { may_have_been_sent: true, .. } => root(UNCLEAR),
+        Error::Lost { method, .. } if method == "GET" => root(ONLY_ASKED),
         Error::Lost { .. } => root("Nothing was sent. Apply again once the daemon answers."),
+        Error::OperationGone { .. } => root(UNCLEAR),
+        Error::OperationCancelled { .. } => root(
+            "Somebody cancelled it on the server; a part of it may have been carried out. Apply again: what is there is recognised and completed.",
+        ),
+        Error::Answer { method, .. } | Error::TooLarge { method, .. } if method == "GET" => root(ONLY_ASKED),
+        Error::Answer { .. } | Error::TooLarge { .. } => root(UNCLEAR),
+        Error::Deadline { may_have_been_sent: true, .. } => root(
+            "It may have been carried out, or still be under way. Look at what Incus is doing, and apply again: what is there is recognised and completed. Raise the limit in `timeouts` or `wait` where it needs longer:\n\n    incus operation list --all-projects",
+        ),
         Error::Deadline { .. } => root(
-            "Raise the limit in `timeouts` or `wait`, or look at what Incus is doing:\n\n    incus operation list --all-projects",
+            "Nothing was changed by it. Raise the limit in `timeouts` or `wait`, or look at what Incus is doing:\n\n    incus operation list --all-projects",
+        ),
+        Error::Stopped { may_have_been_sent: true, .. } => root(
+            "The run was interrupted, and what was asked for may still be carried out. The next apply goes on from here.",
         ),
         Error::Stopped { .. } => root("The run was interrupted. The next apply goes on from here."),
+        error if error.is_unavailable() => root(
+            "Incus is starting or shutting down and did nothing. Apply again once it is up:\n\n    incus admin waitready",
+        ),
         Error::Refused { refusal, .. } => match refusal {
             Refusal::ImageNotFound => {
                 at("image", "There is no such image. List the images of the server:\n\n    incus image list")
@@ -189,6 +208,9 @@ fn advice(error: &Error) -> (Path, String) {
                  Write less, or stop others:\n\n    config = { \"limits.memory\" = \"512MiB\" }"
                     .to_owned(),
             ),
+            Refusal::DatabaseBusy => root(
+                "The database of Incus is busy; a part of it may have been carried out. Apply again: what is there is recognised and completed.",
+            ),
             Refusal::Busy => root("Another operation is running on it. Apply again when it has ended."),
             Refusal::Forbidden => {
                 root("The client certificate is restricted. Give it access to the project, or use an unrestricted one.")
@@ -225,7 +247,7 @@ fn no_virtual_machines(reason: &str) -> String {
 fn unreachable_advice(endpoint: &str, fault: &ConnectFault) -> String {
     match fault {
         ConnectFault::NoDaemon => format!(
-            "Incus does not answer at {endpoint}. Start it, or say where it is with `address` or `remote` in the provider block:\n\n    systemctl start incus"
+            "Incus does not answer at {endpoint}; nothing was sent. Start it, or say where it is with `address` or `remote` in the provider block:\n\n    systemctl start incus"
         ),
         ConnectFault::PermissionDenied => format!(
             "This user may not open {endpoint}. Add it to the group `incus-admin` and log in again:\n\n    usermod -aG incus-admin <user>"
@@ -297,5 +319,38 @@ pub fn same_prefix(kept: Option<&str>, prefix: &str) -> Result<(), Diagnostics> 
         )
         .into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(method: &str, may_have_been_sent: bool) -> Error {
+        Error::Lost { method: method.into(), path: "/1.0/x".into(), may_have_been_sent, source: None }
+    }
+
+    #[test]
+    fn a_failure_says_whether_anything_was_sent_and_what_to_do() {
+        let (endpoint, fault) = ("unix:///run/incus/unix.socket".to_owned(), ConnectFault::NoDaemon);
+        let late = |may_have_been_sent| Error::Deadline { what: "x".into(), last: None, may_have_been_sent };
+        let answer = |method: &str| Error::Answer { method: method.into(), path: "/1.0/x".into(), source: None };
+        for (error, said) in [
+            (Error::Connect { endpoint, fault, source: None }, "nothing was sent"),
+            (lost("POST", false), "Nothing was sent. Apply again"),
+            (lost("POST", true), "Whether Incus carried it out is not known. Apply again"),
+            (lost("GET", false), "nothing was changed by it. Apply again"),
+            (answer("GET"), "nothing was changed by it. Apply again"),
+            (answer("PUT"), "Whether Incus carried it out is not known. Apply again"),
+            (Error::OperationGone { id: "x".into() }, "Whether Incus carried it out is not known. Apply again"),
+            (Error::OperationCancelled { id: "x".into() }, "may have been carried out. Apply again"),
+            (late(true), "It may have been carried out, or still be under way"),
+            (late(false), "Nothing was changed by it"),
+            (Error::refused(503, "Daemon setup in progress"), "did nothing. Apply again"),
+            (Error::refused(500, "x: database is locked"), "may have been carried out. Apply again"),
+        ] {
+            let told = diagnostic("Unable to x", &error).detail;
+            assert!(told.contains(said), "{told}");
+        }
     }
 }

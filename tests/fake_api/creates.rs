@@ -92,7 +92,7 @@ async fn a_bridge_whose_answer_was_lost_is_in_the_state() {
 #[tokio::test]
 async fn a_bridge_is_in_the_state_where_its_rivals_cannot_be_listed() {
     let (fake, stop) = keeper(|seen, _| {
-        (seen.line == "GET /1.0/networks?recursion=1" && seen.nth == 1).then(|| error(500, "database is locked"))
+        (seen.line == "GET /1.0/networks?recursion=1" && seen.nth == 1).then(|| error(500, "disk I/O error"))
     })
     .await;
     let failure = create(&fake, &stop, "anklume_domain", domain()).await.unwrap_err();
@@ -140,7 +140,7 @@ async fn a_profile_that_may_exist_is_in_the_state() {
             stop.cancel();
             Some(raw(200, "half an ans"))
         }
-        false => Some(error(500, "database is locked")),
+        false => Some(error(500, "disk I/O error")),
     })
     .await;
     let failure = create(&fake, &stop, "anklume_profile", profile()).await.unwrap_err();

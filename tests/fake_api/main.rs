@@ -3,12 +3,14 @@
 
 mod connect;
 mod creates;
+mod failing;
 mod fake;
 mod lifecycle;
 mod machines;
 mod operations;
 mod shared;
 mod sources;
+mod stopped;
 mod volumes;
 #[path = "../web/server.rs"]
 #[allow(dead_code, reason = "shared with the tests of the web layer, which use other parts of it")]

@@ -16,6 +16,7 @@ async fn incus() -> Fake {
             Some("PUT") => sync(json!({})),
             Some("GET") if seen.line.contains("/operations?") => sync(json!({})),
             Some("GET") if seen.line.contains("/projects/") => sync(json!({"name": "pro", "config": {}})),
+            Some("GET") if seen.line.contains("/operations?") => sync(json!({})),
             Some("POST") => error(500, "Unexpected upload"),
             _ => error(404, "Storage volume not found"),
         }

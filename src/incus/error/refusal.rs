@@ -60,6 +60,8 @@ pub enum Refusal {
     IsStopped,
     /// Another operation runs on the object.
     Busy,
+    /// The database of Incus gave no turn: what was asked for was not done, or not all of it.
+    DatabaseBusy,
     /// The change of a profile is saved, but instances that use it could not follow.
     SavedButInstancesFailed,
     /// The agent of the virtual machine does not answer.
@@ -102,9 +104,10 @@ impl Refusal {
         if let Some(meaning) = Self::of_name(text) {
             return meaning;
         }
-        let phrases: [(bool, Self); 28] = [
+        let phrases: [(bool, Self); 29] = [
             // Deleting one bridge while another goes: Incus walks all links of the host.
             (has("is busy running a") || has("failed to delete bridge children interfaces"), Self::Busy),
+            (Self::is_about_the_database(&low), Self::DatabaseBusy),
             (has("incusd forkstart"), Self::StartFailed),
             (has("dnsmasq: failed to create listening socket"), Self::GatewayTaken),
             (has("profile change still saved"), Self::SavedButInstancesFailed),
@@ -187,6 +190,13 @@ impl Refusal {
             "cannot live update memory limit",
             "failed setting memory to",
         ];
+        phrases.iter().any(|phrase| low.contains(phrase))
+    }
+
+    /// What Incus itself tries again a few times before it says so, from the sources of 6.0.6.
+    fn is_about_the_database(low: &str) -> bool {
+        let phrases =
+            ["database is locked", "cannot start a transaction within a transaction", "checkpoint in progress"];
         phrases.iter().any(|phrase| low.contains(phrase))
     }
 
@@ -286,6 +296,7 @@ mod tests {
             r#"Failed checking if instance update allowed: Use of low-level config "raw.lxc" on container "s" of project "pro" is forbidden"#,
             ProjectRule,
         );
+        check(500, "Failed to fetch from \"projects\" table: database is locked", DatabaseBusy);
         check(500, "Something new", Other);
     }
 
