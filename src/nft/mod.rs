@@ -11,7 +11,9 @@ mod layout;
 mod listing;
 mod place;
 mod ruleset;
+mod set;
 mod shell;
+mod statement;
 mod suspect;
 mod value;
 

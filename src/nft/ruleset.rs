@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use super::input::Given;
 use super::isolation::{Isolation, domain_key, policy_key};
-use super::layout::{BASE, Chain, HOOK, Part, Set, chains};
+use super::layout::{BASE, Chain, HOOK, chains};
 use super::listing::Present;
+use super::set::{Part, Set};
 use super::value::{Bridge, Fingerprint, Ports, Protocol};
 
 /// One part of an element.
