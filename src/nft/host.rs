@@ -1,6 +1,6 @@
 //! The host whose packets are filtered: apply, read back, remove.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -84,22 +84,23 @@ impl Host {
         self
     }
 
-    /// The network interfaces where nft runs.
+    /// The network interfaces where nft runs, each with its MAC address in lower case, or `""`.
     ///
     /// # Errors
     ///
     /// No connection.
-    pub async fn interfaces(&self, limit: &Limit) -> Result<BTreeSet<String>, Error> {
+    pub async fn interfaces(&self, limit: &Limit) -> Result<BTreeMap<String, String>, Error> {
         limit
             .ends("listing interfaces", async {
                 let mut shell = self.open().await?;
                 let answer = shell.ask("interfaces", &[]).await?;
                 shell.close().await;
-                if answer.code != 0 {
-                    return Err(Error::Garbled { said: answer.text });
+                match answer.code {
+                    0 => {}
+                    127 => return Err(Error::NoProgram { program: "ip" }),
+                    _ => return Err(Error::Garbled { said: answer.text.trim().to_owned() }),
                 }
-                let names = answer.text.lines().filter_map(|line| line.split_once(':'));
-                Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
+                Ok(answer.text.lines().filter_map(interface).collect())
             })
             .await
     }
@@ -235,6 +236,15 @@ impl Host {
     }
 }
 
+/// A line of `ip -o link`: `3: net-a: <...> ... link/ether 00:16:3e:...`; behind an `@` of the name stands another.
+fn interface(line: &str) -> Option<(String, String)> {
+    let mut words = line.split_whitespace();
+    let name = words.nth(1)?.strip_suffix(':')?;
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let address = words.skip_while(|word| !word.trim_start_matches('\\').starts_with("link/")).nth(1);
+    Some((name.to_owned(), address.unwrap_or_default().to_ascii_lowercase()))
+}
+
 fn refused(answer: &Answer) -> Error {
     error::of_nft(answer.code, &answer.text)
 }
@@ -338,4 +348,21 @@ async fn write(
         }
     }
     Err(Error::NotAsWritten { lines: vec!["the table is gone".to_owned()] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_known_by_its_name_and_its_address() {
+        let of = |line| interface(line).map(|(name, address)| format!("{name} {address}"));
+        let lo = "1: lo: <LOOPBACK,UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default qlen 1000\\    link/loopback \
+                  00:00:00:00:00:00 brd 00:00:00:00:00:00";
+        assert_eq!(of(lo).unwrap(), "lo 00:00:00:00:00:00");
+        let veth = "7: v0@if6: <BROADCAST> mtu 1500 state UP \\    link/ether 02:AA:00:00:00:01 brd ff:ff:ff:ff:ff:ff link-netns b";
+        assert_eq!(of(veth).unwrap(), "v0 02:aa:00:00:00:01");
+        assert_eq!(of("8: tun0: <POINTOPOINT> mtu 1420 state UNKNOWN\\    link/none ").unwrap(), "tun0 ");
+        assert_eq!(of("Cannot open netlink socket"), None);
+    }
 }
