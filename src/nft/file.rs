@@ -9,11 +9,7 @@ use super::value::Fingerprint;
 
 /// What the file holds: whose it is, then the script.
 pub(super) fn text(ruleset: &Ruleset) -> String {
-    format!("{}\n{}", mark(ruleset.fingerprint()), ruleset.script())
-}
-
-fn mark(owner: &Fingerprint) -> String {
-    format!("# {}", comment(owner))
+    format!("# {}\n{}", comment(ruleset.fingerprint()), ruleset.script())
 }
 
 /// What is in a file, and who may change it.
@@ -33,6 +29,17 @@ impl Found {
             return Some("holds something else".to_owned());
         }
         (self.access != "600 0").then(|| format!("has mode and owner {}, not 600 0", self.access))
+    }
+
+    /// What its first line says of whose it is.
+    pub(super) fn comment(&self) -> Option<String> {
+        let said = self.text.lines().next()?.strip_prefix("# ")?;
+        said.starts_with("anklume ").then(|| said.to_owned())
+    }
+
+    /// Whether it is one of `owners`'.
+    pub(super) fn is_of(&self, owners: &[Fingerprint]) -> bool {
+        self.comment().is_some_and(|said| owners.iter().any(|owner| said == comment(owner)))
     }
 }
 
@@ -62,15 +69,8 @@ pub(super) async fn ours_or_absent(
 ) -> Result<bool, Error> {
     match content(shell, path).await? {
         None => Ok(false),
-        Some(Found { text, .. }) if owners.iter().any(|owner| text.lines().next() == Some(&mark(owner))) => Ok(true),
-        Some(Found { text, .. }) => {
-            let mark = text
-                .lines()
-                .next()
-                .and_then(|line| line.strip_prefix("# "))
-                .filter(|mark| mark.starts_with("anklume "));
-            Err(Error::ForeignFile { path: path.to_string(), comment: mark.map(str::to_owned) })
-        }
+        Some(found) if found.is_of(owners) => Ok(true),
+        Some(found) => Err(Error::ForeignFile { path: path.to_string(), comment: found.comment() }),
     }
 }
 

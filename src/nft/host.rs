@@ -51,14 +51,14 @@ pub enum Removed {
 /// What stands on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// No table.
+    /// No table, and no file of ours.
     Absent,
     /// Another's table.
     Foreign {
         /// The comment of its first rule.
         comment: Option<String>,
     },
-    /// Our table, and what differs.
+    /// Our table, or our file alone, and what differs.
     Ours(Drift),
 }
 
@@ -162,8 +162,14 @@ impl Host {
                 let mut shell = self.open().await?;
                 version(&mut shell).await?;
                 let Some(present) = list(&mut shell).await? else {
+                    // Where the file stands, there is still something that a removal takes away.
+                    let left = match file {
+                        Some(path) => file::content(&mut shell, path).await?,
+                        None => None,
+                    };
                     shell.close().await;
-                    return Ok(Standing::Absent);
+                    let is_ours = left.is_some_and(|left| left.is_of(std::slice::from_ref(ruleset.fingerprint())));
+                    return Ok(if is_ours { Standing::Ours(Drift::of_no_table()) } else { Standing::Absent });
                 };
                 if let Owner::Foreign(comment) = present.owner(ruleset.fingerprint()) {
                     shell.close().await;
@@ -229,6 +235,18 @@ impl Host {
         let removed = limit.finishes("removing the file", file::unlink(&mut shell, file, owner)).await?;
         shell.close().await;
         Ok(removed)
+    }
+
+    /// What the first line of a file says of whose it is; `None` where it says nothing, or there is no file.
+    ///
+    /// # Errors
+    ///
+    /// No connection, [`Error::File`].
+    pub async fn comment_of_file(&self, file: &PersistPath, limit: &Limit) -> Result<Option<String>, Error> {
+        let mut shell = limit.ends("connecting", self.open()).await?;
+        let found = limit.ends("reading the file", file::content(&mut shell, file)).await?;
+        shell.close().await;
+        Ok(found.and_then(|found| found.comment()))
     }
 
     async fn open(&self) -> Result<Shell, Error> {
