@@ -20,7 +20,7 @@ pub const CASES: &[Case] = &[
     ("nobody answers in the place of another domain", third),
     ("what was open before the first apply and is allowed goes on where conntrack knew it", before),
     ("while packets run between two forbidden domains a hundred applies let not one through", flood),
-    ("nor do a hundred repairs of what others changed", repairs),
+    ("nor do fifty repairs of what others changed", repairs),
 ];
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -390,18 +390,18 @@ fn repairs() {
         "add rule inet anklume forward counter",
     ];
     let flood = Flood::begin(router.v4("b1"));
-    for round in 0..100 {
+    for round in 0..50 {
         said("nft", &[damages[round % damages.len()]]);
         apply(&rules);
     }
     let (sent, passed) = flood.end();
-    assert!(sent > 100_000 && passed == 0, "{passed} of {sent}");
+    assert!(sent > 50_000 && passed == 0, "{passed} of {sent}");
 
     // A base chain that others moved is made anew: a packet that is between the two right then may pass.
     let moved = rules.script().replace("priority -1", "priority 7");
     std::fs::write("/run/moved.nft", moved).unwrap();
     let flood = Flood::begin(router.v4("b1"));
-    for _ in 0..20 {
+    for _ in 0..10 {
         shell("nft -f /run/moved.nft");
         apply(&rules);
     }
