@@ -89,6 +89,8 @@ fn pure_modules_name_no_clock_file_process_or_network() {
             "isolation.rs",
             "suspect.rs",
             "layout.rs",
+            "set.rs",
+            "statement.rs",
             "ruleset.rs",
             "listing.rs",
             "drift.rs",

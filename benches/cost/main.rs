@@ -1,7 +1,7 @@
 //! What the provider costs: beside the raw API, beside the client alone, and in requests. All in one run.
 //!
-//! `cost [N]`, or `cost volumes [N]`, with the release provider in `ANKLUME_PROVIDER` (`make bench N=100`, `make bench-volumes`). Fails only where it cannot measure;
-//! a limit that is not met is said.
+//! `cost [N]`, `cost volumes [N]` or `cost isolation [N]`, with the release provider in `ANKLUME_PROVIDER` (`make bench N=100`,
+//! `make bench-volumes`, `make bench-isolation`). Fails only where it cannot measure; a limit that is not met is said.
 #![allow(clippy::print_stdout, reason = "the table is what this is for")]
 
 #[path = "../../tests/acceptance/cli.rs"]
@@ -10,6 +10,7 @@ mod cli;
 #[path = "../../tests/acceptance/incus.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the acceptance tests, which use more of it")]
 mod incus;
+mod isolation;
 #[path = "../../tests/acceptance/lab.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the acceptance tests, which use more of it")]
 mod lab;
@@ -37,13 +38,18 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
     let mut words: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let of_volumes = words.first().is_some_and(|word| word == "volumes");
-    let count = words.drain(usize::from(of_volumes)..).next();
-    let count = count.map_or(Ok(if of_volumes { 50 } else { 100 }), |text| text.parse::<usize>());
-    let measured = match count {
-        Ok(count) if count > 0 && of_volumes => bench(count, "volumes", volumes::measure),
-        Ok(count) if count > 0 => bench(count, "containers", measure),
-        _ => Err("N is a number from 1 on".into()),
+    let what = words.first().filter(|word| ["volumes", "isolation"].contains(&word.as_str())).cloned();
+    let count = words.drain(usize::from(what.is_some())..).next();
+    let usual = match what.as_deref() {
+        Some("volumes") => 50,
+        Some(_) => 2000,
+        None => 100,
+    };
+    let measured = match (count.map_or(Ok(usual), |text| text.parse::<usize>()), what.as_deref()) {
+        (Err(_) | Ok(0), _) => Err("N is a number from 1 on".into()),
+        (Ok(count), Some("volumes")) => bench(count, "volumes", volumes::measure),
+        (Ok(count), Some(_)) => bench(count, "policies", isolation::measure),
+        (Ok(count), None) => bench(count, "containers", measure),
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

@@ -86,13 +86,7 @@ resource "anklume_instance" "box" {
     ) -> Result<Self, Fault> {
         let address = socket.map(|socket| format!("address = \"unix://{}\"", socket.display())).unwrap_or_default();
         let hcl = format!(
-            r#"terraform {{
-  required_providers {{
-    anklume = {{ source = "anklume/anklume" }}
-  }}
-}}
-
-provider "anklume" {{
+            r#"provider "anklume" {{
   {address}
 }}
 
@@ -107,27 +101,50 @@ resource "anklume_domain" "it" {{
 
 {rest}"#
         );
+        Self::of_provider(lab, client, name, provider, &hcl)
+    }
+
+    /// A configuration of `provider`.
+    pub(crate) fn of_provider(
+        lab: &'a Lab,
+        client: &'a Client,
+        name: &str,
+        provider: &Path,
+        hcl: &str,
+    ) -> Result<Self, Fault> {
+        let source = "terraform {\n  required_providers {\n    anklume = { source = \"anklume/anklume\" }\n  }\n}\n\n";
         let it = Self { lab, client, path: lab.workspace(name) };
         let provider = provider.parent().ok_or("the provider is in no directory")?;
         let overrides = format!(
             "provider_installation {{\n  dev_overrides {{ \"anklume/anklume\" = {provider:?} }}\n  direct {{}}\n}}\n"
         );
         fs::write(it.path.join("cli.tfrc"), overrides)?;
-        fs::write(it.path.join("main.tf"), hcl)?;
+        fs::write(it.path.join("main.tf"), format!("{source}{hcl}"))?;
         Ok(it)
     }
 
     /// `var.n` times `terraform_data`: what the client itself costs.
     pub(crate) fn of_data(lab: &'a Lab, client: &'a Client) -> Result<Self, Fault> {
-        let it = Self { lab, client, path: lab.workspace("cost-data") };
         let hcl = "variable \"n\" {\n  type = number\n}\n\nresource \"terraform_data\" \"it\" {\n  count = var.n\n  input = count.index\n}\n";
+        Self::of_client(lab, client, "cost-data", hcl)
+    }
+
+    /// A configuration that takes the client alone.
+    pub(crate) fn of_client(lab: &'a Lab, client: &'a Client, name: &str, hcl: &str) -> Result<Self, Fault> {
+        let it = Self { lab, client, path: lab.workspace(name) };
         fs::write(it.path.join("main.tf"), hcl)?;
         fs::write(it.path.join("cli.tfrc"), "")?;
         it.run(&["init", "-input=false"])?;
         Ok(it)
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<Duration, Fault> {
+    /// Gives a variable another value from now on.
+    pub(crate) fn set(&self, variable: &str, value: &str) -> Result<(), Fault> {
+        Ok(fs::write(self.path.join("set.auto.tfvars"), format!("{variable} = {value}\n"))?)
+    }
+
+    /// Runs the client, which has to succeed.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<Duration, Fault> {
         let mut command = self.lab.command(&self.client.path);
         command.args(arguments).arg("-no-color").current_dir(&self.path);
         command.env("TF_CLI_CONFIG_FILE", self.path.join("cli.tfrc"));

@@ -34,6 +34,11 @@ impl Drift {
         drift
     }
 
+    /// There is no table at all.
+    pub(super) fn of_no_table() -> Self {
+        Self { there: BTreeMap::new(), lines: vec!["table: missing".to_owned()] }
+    }
+
     /// With what differs in the file.
     pub(super) fn with_file(mut self, difference: Option<String>) -> Self {
         if let Some(what) = difference {

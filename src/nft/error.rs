@@ -14,7 +14,7 @@ pub enum Error {
     /// A program that is needed beside it is missing.
     #[error("{program} is not installed")]
     NoProgram {
-        /// `flock`, `sudo`, `ssh`, `sh`.
+        /// `flock`, `ip`, `sudo`, `ssh`, `sh`.
         program: &'static str,
     },
     /// Who we are may not.

@@ -1,68 +1,23 @@
 //! The host whose packets are filtered: apply, read back, remove.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::future::Future;
 use std::time::Duration;
-
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::drift::Drift;
 use super::error::{self, Error, OLDEST};
+use super::file;
+use super::limit::Limit;
 use super::listing::{Owner, Present};
 use super::place::{PersistPath, Sudo, Via};
-use super::ruleset::{Ruleset, comment};
+use super::ruleset::Ruleset;
 use super::shell::{Answer, Shell};
 use super::value::Fingerprint;
 
 /// Pause between two tries to get the lock.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long a transaction that was sent may still take when a stop comes.
-const GRACE: Duration = Duration::from_secs(5);
 /// How often a transaction is made anew, when somebody changed the table between reading and writing.
 const TRIES: usize = 3;
-
-/// How long a call may take, and what ends it before.
-#[derive(Debug, Clone, Default)]
-pub struct Limit {
-    /// Until when; `None` = without end.
-    pub deadline: Option<Instant>,
-    /// Ends it; a transaction that was sent is still waited for, at most 5 s.
-    pub stop: CancellationToken,
-}
-
-impl Limit {
-    async fn passed(&self) {
-        match self.deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn ends<T>(&self, what: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::select! {
-            biased;
-            result = work => result,
-            () = self.stop.cancelled() => Err(Error::Stopped { what, may_have_been_applied: false }),
-            () = self.passed() => Err(Error::Deadline { what, may_have_been_applied: false }),
-        }
-    }
-
-    /// As [`Limit::ends`], for what is better finished than left.
-    async fn finishes<T>(&self, what: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let stopped = async {
-            self.stop.cancelled().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! {
-            biased;
-            result = work => result,
-            () = stopped => Err(Error::Stopped { what, may_have_been_applied: true }),
-            () = self.passed() => Err(Error::Deadline { what, may_have_been_applied: true }),
-        }
-    }
-}
 
 /// Marks of an earlier incarnation of the same, that table and file may still bear.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,14 +51,14 @@ pub enum Removed {
 /// What stands on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// No table.
+    /// No table, and no file of ours.
     Absent,
     /// Another's table.
     Foreign {
         /// The comment of its first rule.
         comment: Option<String>,
     },
-    /// Our table, and what differs.
+    /// Our table, or our file alone, and what differs.
     Ours(Drift),
 }
 
@@ -129,22 +84,23 @@ impl Host {
         self
     }
 
-    /// The network interfaces where nft runs.
+    /// The network interfaces where nft runs, each with its MAC address in lower case, or `""`.
     ///
     /// # Errors
     ///
     /// No connection.
-    pub async fn interfaces(&self, limit: &Limit) -> Result<BTreeSet<String>, Error> {
+    pub async fn interfaces(&self, limit: &Limit) -> Result<BTreeMap<String, String>, Error> {
         limit
             .ends("listing interfaces", async {
                 let mut shell = self.open().await?;
                 let answer = shell.ask("interfaces", &[]).await?;
                 shell.close().await;
-                if answer.code != 0 {
-                    return Err(Error::Garbled { said: answer.text });
+                match answer.code {
+                    0 => {}
+                    127 => return Err(Error::NoProgram { program: "ip" }),
+                    _ => return Err(Error::Garbled { said: answer.text.trim().to_owned() }),
                 }
-                let names = answer.text.lines().filter_map(|line| line.split_once(':'));
-                Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
+                Ok(answer.text.lines().filter_map(interface).collect())
             })
             .await
     }
@@ -181,15 +137,15 @@ impl Host {
         let found = limit
             .ends("reading the rules", async {
                 if let Some(path) = file {
-                    ours_or_absent(&mut shell, path, &files).await?;
-                    room(&mut shell, path).await?;
+                    file::ours_or_absent(&mut shell, path, &files).await?;
+                    file::room(&mut shell, path).await?;
                 }
                 owned(&mut shell, &tables).await
             })
             .await?;
         limit.finishes("applying the rules", write(&mut shell, ruleset, &tables, found.as_ref())).await?;
         if let Some(path) = file {
-            limit.finishes("writing the file", store(&mut shell, path, &file_text(ruleset))).await?;
+            limit.finishes("writing the file", file::store(&mut shell, path, &file::text(ruleset))).await?;
         }
         shell.close().await;
         Ok(if found.is_some() { Applied::Continued } else { Applied::Created })
@@ -206,8 +162,14 @@ impl Host {
                 let mut shell = self.open().await?;
                 version(&mut shell).await?;
                 let Some(present) = list(&mut shell).await? else {
+                    // Where the file stands, there is still something that a removal takes away.
+                    let left = match file {
+                        Some(path) => file::content(&mut shell, path).await?,
+                        None => None,
+                    };
                     shell.close().await;
-                    return Ok(Standing::Absent);
+                    let is_ours = left.is_some_and(|left| left.is_of(std::slice::from_ref(ruleset.fingerprint())));
+                    return Ok(if is_ours { Standing::Ours(Drift::of_no_table()) } else { Standing::Absent });
                 };
                 if let Owner::Foreign(comment) = present.owner(ruleset.fingerprint()) {
                     shell.close().await;
@@ -215,9 +177,9 @@ impl Host {
                 }
                 let mut drift = Drift::between(ruleset, &present);
                 if let Some(path) = file {
-                    let difference = match content(&mut shell, path).await? {
+                    let difference = match file::content(&mut shell, path).await? {
                         None => Some(format!("{path} is missing")),
-                        Some(found) => found.difference(&file_text(ruleset)).map(|what| format!("{path} {what}")),
+                        Some(found) => found.difference(&file::text(ruleset)).map(|what| format!("{path} {what}")),
                     };
                     drift = drift.with_file(difference);
                 }
@@ -249,7 +211,7 @@ impl Host {
         };
         // First the file: a boot in between would bring the rules back, and nobody would know.
         if let Some(path) = file {
-            limit.finishes("removing the file", unlink(&mut shell, path, owner)).await?;
+            limit.finishes("removing the file", file::unlink(&mut shell, path, owner)).await?;
         }
         if removed == Removed::Done {
             let deleted = async {
@@ -270,14 +232,35 @@ impl Host {
     pub async fn remove_file(&self, owner: &Fingerprint, file: &PersistPath, limit: &Limit) -> Result<Removed, Error> {
         let mut shell = limit.ends("connecting", self.open()).await?;
         lock(&mut shell, limit).await?;
-        let removed = limit.finishes("removing the file", unlink(&mut shell, file, owner)).await?;
+        let removed = limit.finishes("removing the file", file::unlink(&mut shell, file, owner)).await?;
         shell.close().await;
         Ok(removed)
+    }
+
+    /// What the first line of a file says of whose it is; `None` where it says nothing, or there is no file.
+    ///
+    /// # Errors
+    ///
+    /// No connection, [`Error::File`].
+    pub async fn comment_of_file(&self, file: &PersistPath, limit: &Limit) -> Result<Option<String>, Error> {
+        let mut shell = limit.ends("connecting", self.open()).await?;
+        let found = limit.ends("reading the file", file::content(&mut shell, file)).await?;
+        shell.close().await;
+        Ok(found.and_then(|found| found.comment()))
     }
 
     async fn open(&self) -> Result<Shell, Error> {
         Shell::open(&self.via, self.sudo, self.path.as_deref()).await
     }
+}
+
+/// A line of `ip -o link`: `3: net-a: <...> ... link/ether 00:16:3e:...`; behind an `@` of the name stands another.
+fn interface(line: &str) -> Option<(String, String)> {
+    let mut words = line.split_whitespace();
+    let name = words.nth(1)?.strip_suffix(':')?;
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let address = words.skip_while(|word| !word.trim_start_matches('\\').starts_with("link/")).nth(1);
+    Some((name.to_owned(), address.unwrap_or_default().to_ascii_lowercase()))
 }
 
 fn refused(answer: &Answer) -> Error {
@@ -385,92 +368,19 @@ async fn write(
     Err(Error::NotAsWritten { lines: vec!["the table is gone".to_owned()] })
 }
 
-/// What the file holds: whose it is, then the script.
-fn file_text(ruleset: &Ruleset) -> String {
-    format!("{}\n{}", file_mark(ruleset.fingerprint()), ruleset.script())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn file_mark(owner: &Fingerprint) -> String {
-    format!("# {}", comment(owner))
-}
-
-/// What is in a file, and who may change it.
-struct Found {
-    /// Mode and number of the owner.
-    access: String,
-    /// Length in bytes, those of NUL too.
-    size: Option<usize>,
-    /// Without any NUL, which no shell keeps.
-    text: String,
-}
-
-impl Found {
-    fn difference(&self, wanted: &str) -> Option<String> {
-        let wanted = wanted.trim_end();
-        if self.text.trim_end() != wanted || self.size != Some(wanted.len() + 1) {
-            return Some("holds something else".to_owned());
-        }
-        (self.access != "600 0").then(|| format!("has mode and owner {}, not 600 0", self.access))
+    #[test]
+    fn an_interface_is_known_by_its_name_and_its_address() {
+        let of = |line| interface(line).map(|(name, address)| format!("{name} {address}"));
+        let lo = "1: lo: <LOOPBACK,UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default qlen 1000\\    link/loopback \
+                  00:00:00:00:00:00 brd 00:00:00:00:00:00";
+        assert_eq!(of(lo).unwrap(), "lo 00:00:00:00:00:00");
+        let veth = "7: v0@if6: <BROADCAST> mtu 1500 state UP \\    link/ether 02:AA:00:00:00:01 brd ff:ff:ff:ff:ff:ff link-netns b";
+        assert_eq!(of(veth).unwrap(), "v0 02:aa:00:00:00:01");
+        assert_eq!(of("8: tun0: <POINTOPOINT> mtu 1420 state UNKNOWN\\    link/none ").unwrap(), "tun0 ");
+        assert_eq!(of("Cannot open netlink socket"), None);
     }
-}
-
-/// The file, if there is one.
-async fn content(shell: &mut Shell, path: &PersistPath) -> Result<Option<Found>, Error> {
-    let answer = shell.ask("file", &[path.as_str()]).await?;
-    match answer.code {
-        0 => {
-            let (about, text) = answer.text.split_once('\n').unwrap_or((&answer.text, ""));
-            let (access, size) = about.rsplit_once(' ').unwrap_or((about, ""));
-            Ok(Some(Found { access: access.to_owned(), size: size.parse().ok(), text: text.to_owned() }))
-        }
-        44 => Ok(None),
-        _ => Err(in_file(path, &answer)),
-    }
-}
-
-fn in_file(path: &PersistPath, answer: &Answer) -> Error {
-    Error::File { path: path.to_string(), said: answer.text.trim().to_owned() }
-}
-
-/// Whether the file is there, and ours.
-async fn ours_or_absent(shell: &mut Shell, path: &PersistPath, owners: &[Fingerprint]) -> Result<bool, Error> {
-    match content(shell, path).await? {
-        None => Ok(false),
-        Some(Found { text, .. }) if owners.iter().any(|owner| text.lines().next() == Some(&file_mark(owner))) => {
-            Ok(true)
-        }
-        Some(Found { text, .. }) => {
-            let mark = text
-                .lines()
-                .next()
-                .and_then(|line| line.strip_prefix("# "))
-                .filter(|mark| mark.starts_with("anklume "));
-            Err(Error::ForeignFile { path: path.to_string(), comment: mark.map(str::to_owned) })
-        }
-    }
-}
-
-/// Whether the file can be where it should.
-async fn room(shell: &mut Shell, path: &PersistPath) -> Result<(), Error> {
-    let answer = shell.ask("room", &[path.as_str()]).await?;
-    if answer.code == 0 { Ok(()) } else { Err(in_file(path, &answer)) }
-}
-
-async fn store(shell: &mut Shell, path: &PersistPath, text: &str) -> Result<(), Error> {
-    if content(shell, path).await?.is_some_and(|there| there.difference(text).is_none()) {
-        return Ok(());
-    }
-    let answer = shell.ask("store", &[path.as_str(), text, "."]).await?;
-    if answer.code == 0 { Ok(()) } else { Err(in_file(path, &answer)) }
-}
-
-async fn unlink(shell: &mut Shell, path: &PersistPath, owner: &Fingerprint) -> Result<Removed, Error> {
-    match ours_or_absent(shell, path, std::slice::from_ref(owner)).await {
-        Ok(true) => {}
-        Ok(false) => return Ok(Removed::Absent),
-        Err(Error::ForeignFile { .. }) => return Ok(Removed::Foreign),
-        Err(error) => return Err(error),
-    }
-    let answer = shell.ask("unlink", &[path.as_str()]).await?;
-    if answer.code == 0 { Ok(Removed::Done) } else { Err(in_file(path, &answer)) }
 }

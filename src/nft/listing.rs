@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::layout::{BASE, Chain, Part, Set, normalised, protocol_number};
+use super::layout::{BASE, Chain};
 use super::ruleset::{Element, Field, Ruleset, comment, is_owner, marked_as};
+use super::set::{Part, Set};
+use super::statement::{normalised, protocol_number};
 use super::value::Fingerprint;
 
 /// The table that is there.

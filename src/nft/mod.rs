@@ -4,22 +4,27 @@
 
 mod drift;
 mod error;
+mod file;
 mod host;
 mod input;
 mod isolation;
 mod layout;
+mod limit;
 mod listing;
 mod place;
 mod ruleset;
+mod set;
 mod shell;
+mod statement;
 mod suspect;
 mod value;
 
 pub use drift::Drift;
 pub use error::Error;
-pub use host::{Applied, Before, Host, Limit, Removed, Standing};
+pub use host::{Applied, Before, Host, Removed, Standing};
 pub use input::{EndpointField, EndpointInput, Given, Input, Parsed, Place, PolicyField, PolicyInput, Problem};
 pub use isolation::Isolation;
+pub use limit::Limit;
 pub use listing::Present;
 pub use place::{BadDestination, BadPath, Destination, PersistPath, Sudo, Via};
 pub use ruleset::Ruleset;

@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::layout::{Part, Set};
 use super::ruleset::{Element, Field};
+use super::set::{Part, Set};
 use super::tests::{endpoint, input, isolation, policy, ruleset};
 use super::*;
 

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use super::input::Given;
 use super::isolation::{Isolation, domain_key, policy_key};
-use super::layout::{BASE, Chain, HOOK, Part, Set, chains};
+use super::layout::{BASE, Chain, HOOK, chains};
 use super::listing::Present;
+use super::set::{Part, Set};
 use super::value::{Bridge, Fingerprint, Ports, Protocol};
 
 /// One part of an element.
@@ -302,6 +303,15 @@ fn script(fingerprint: Option<&Fingerprint>, sets: &BTreeMap<Set, Elements>, cha
     format!("table inet anklume\ndelete table inet anklume\n{}", definition(fingerprint, sets, chains))
 }
 
+/// The elements of a set, those that differ in protocol and port alone on one line: the clients compare the text of a plan
+/// line by line, which takes them the square of the number of lines.
+fn lines(set: Set, elements: &Elements) -> Vec<String> {
+    let sides = set.parts().len() - if set.has_ranges() { 2 } else { 0 };
+    let elements: Vec<&Element> = elements.keys().collect();
+    let together = elements.chunk_by(|one, next| one.0[..sides] == next.0[..sides]);
+    together.map(|line| line.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")).collect()
+}
+
 fn definition(fingerprint: Option<&Fingerprint>, sets: &BTreeMap<Set, Elements>, chains: &[Chain]) -> String {
     let mut text = String::from("table inet anklume {\n");
     if let Some(fingerprint) = fingerprint {
@@ -314,7 +324,7 @@ fn definition(fingerprint: Option<&Fingerprint>, sets: &BTreeMap<Set, Elements>,
             text.push_str("\t\tflags interval\n");
         }
         if !elements.is_empty() {
-            let lines: Vec<String> = elements.keys().map(|element| format!("\t\t\t{element}")).collect();
+            let lines: Vec<String> = lines(*set, elements).iter().map(|line| format!("\t\t\t{line}")).collect();
             let _ = writeln!(text, "\t\telements = {{\n{}\n\t\t}}", lines.join(",\n"));
         }
         text.push_str("\t}\n");

@@ -22,7 +22,7 @@ const SCRIPT: &str = concat!(
     "body() { while IFS= read -r line; do if [ \"$line\" = . ]; then return 0; fi; printf \"%s\\n\" \"$line\"; done; return 1; }; ",
     "printf \"%s\\n\" =anklume-nft; ",
     "while read -r verb; do out=; rc=0; case $verb in ",
-    "interfaces) out=$(cat /proc/net/dev 2>&1); rc=$?;; ",
+    "interfaces) out=$(ip -o link 2>&1); rc=$?;; ",
     "version) out=$(nft --version 2>&1); rc=$?;; ",
     "lock) out=$( { : >>$f.lock; } 2>&1 ); rc=$?; if [ $rc -gt 0 ]; then rc=77; else exec 9>>$f.lock; flock -n 9; rc=$?; fi;; ",
     "list) out=$(nft -j list table inet anklume 2>&1); rc=$?;; ",

@@ -303,6 +303,6 @@ fn two_hundred_domains_and_two_thousand_policies_compile_in_well_under_a_second(
     let input = input(&names, &[], &policies);
     let begun = std::time::Instant::now();
     let ruleset = ruleset(&input);
-    assert!(ruleset.script().lines().count() > 4000);
+    assert!(ruleset.script().lines().count() > 2000);
     assert!(begun.elapsed().as_millis() < 700, "{:?}", begun.elapsed());
 }

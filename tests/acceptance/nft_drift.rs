@@ -103,7 +103,7 @@ fn drift(here: &Workspace) {
     nft(&["flush", "table", "inet", "anklume"]);
     repaired("flushed", &["the chain was flushed"]);
     nft(&["delete", "table", "inet", "anklume"]);
-    repaired("deleted", &["policy/web", "policy/ping", "will be created"]);
+    repaired("deleted", &["policy/web", "policy/ping", "table: missing"]);
 
     fs::write(&file, "something else").unwrap();
     run.apply_fails();
@@ -119,8 +119,19 @@ fn drift(here: &Workspace) {
     run.configure(&isolation(&["a", "b", "c"], policies, ""));
     run.apply();
     assert!(!file.exists());
-    run.destroy();
-    assert!(!has_table(&run));
+    nft(&["delete", "table", "inet", "anklume"]);
+    assert!(run.succeed(&["plan", "-input=false", "-no-color"]).text.contains("will be created"));
+    // What is left of one whose table is gone is its file, and a destroy takes it away; of a tainted one too.
+    for taint in [false, true] {
+        run.configure(&isolation(&["a", "b", "c"], policies, &persist));
+        run.apply();
+        if taint {
+            run.succeed(&["taint", HOST]);
+        }
+        nft(&["delete", "table", "inet", "anklume"]);
+        run.destroy();
+        assert!(!has_table(&run) && !file.exists(), "tainted: {taint}");
+    }
 }
 
 fn forgotten(here: &Workspace) {

@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/tools.sh"
 
 declare -A package_of=([nft]=nftables [ip]=iproute2 [dnsmasq]=dnsmasq-base [busybox]=busybox-static [setfattr]=attr [lxcfs]=lxcfs [btrfs]=btrfs-progs
-    [unsquashfs]=squashfs-tools [iptables]=iptables [incus]=incus [jq]=jq [make]=make [ssh]=openssh-client [sshd]=openssh-server)
+    [unsquashfs]=squashfs-tools [iptables]=iptables [incus]=incus [jq]=jq [make]=make [ssh]=openssh-client [sshd]=openssh-server [sudo]=sudo)
 vm=()
 if [[ ${1:-} == --vm ]]; then
     shift

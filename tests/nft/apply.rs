@@ -322,5 +322,5 @@ fn refusals() {
 
 fn interfaces() {
     let names = wait(async { host().interfaces(&limit()).await }).unwrap();
-    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["lo"]);
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), [("lo".to_owned(), "00:00:00:00:00:00".to_owned())]);
 }

@@ -18,10 +18,9 @@ pub const CASES: &[Case] = &[
     ("nor by a forged ICMP error, while errors of what stands pass", forged),
     ("nor by one beside any other policy of the same protocol between the two", forged_beside),
     ("nobody answers in the place of another domain", third),
-    ("what stays allowed loses nothing while others change", kept),
     ("what was open before the first apply and is allowed goes on where conntrack knew it", before),
     ("while packets run between two forbidden domains a hundred applies let not one through", flood),
-    ("nor do a hundred repairs of what others changed", repairs),
+    ("nor do fifty repairs of what others changed", repairs),
 ];
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -304,45 +303,6 @@ fn third() {
     }
 }
 
-fn kept() {
-    let router = Router::up("", &NAMES);
-    let (source, target) = (router.v4("a1"), router.v4("b1"));
-    let rulesets = |round: u16| {
-        let port = (1000 + round).to_string();
-        let kept = policy("a", "b", Some("udp"), &["600"]);
-        router.ruleset(&NAMES, &[("kept", kept), ("x", policy("c", "b", Some("tcp"), &[&port]))])
-    };
-    apply(&rulesets(0));
-    let receiver = inside("b1", move || UdpSocket::bind(SocketAddr::new(target, 600)).unwrap()).join().unwrap();
-    let sender = inside("a1", move || UdpSocket::bind(SocketAddr::new(source, 0)).unwrap()).join().unwrap();
-    let running = Arc::new(AtomicBool::new(true));
-    let goes_on = Arc::clone(&running);
-    let sending = std::thread::spawn(move || {
-        let mut sent = 0_u64;
-        while goes_on.load(Ordering::SeqCst) {
-            sender.send_to(b"x", SocketAddr::new(target, 600)).unwrap();
-            sent += 1;
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        sent
-    });
-    receiver.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let receiving = std::thread::spawn(move || {
-        let mut received = 0_u64;
-        while receiver.recv(&mut [0; 16]).is_ok() {
-            received += 1;
-        }
-        received
-    });
-    for round in 1..=30 {
-        apply(&rulesets(round));
-    }
-    running.store(false, Ordering::SeqCst);
-    let (sent, received) = (sending.join().unwrap(), receiving.join().unwrap());
-    assert!(sent > 1000, "{sent}");
-    assert_eq!(sent, received);
-}
-
 fn before() {
     let router = Router::up("", &NAMES);
     // As Incus does for a bridge with NAT: that starts conntrack.
@@ -430,18 +390,18 @@ fn repairs() {
         "add rule inet anklume forward counter",
     ];
     let flood = Flood::begin(router.v4("b1"));
-    for round in 0..100 {
+    for round in 0..50 {
         said("nft", &[damages[round % damages.len()]]);
         apply(&rules);
     }
     let (sent, passed) = flood.end();
-    assert!(sent > 100_000 && passed == 0, "{passed} of {sent}");
+    assert!(sent > 50_000 && passed == 0, "{passed} of {sent}");
 
     // A base chain that others moved is made anew: a packet that is between the two right then may pass.
     let moved = rules.script().replace("priority -1", "priority 7");
     std::fs::write("/run/moved.nft", moved).unwrap();
     let flood = Flood::begin(router.v4("b1"));
-    for _ in 0..20 {
+    for _ in 0..10 {
         shell("nft -f /run/moved.nft");
         apply(&rules);
     }

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod apply;
+mod boot;
 mod established;
+mod kept;
 mod matrix;
 mod net;
 mod rules;
@@ -23,8 +25,10 @@ type Case = (&'static str, fn());
 /// Set in the process that is alone in its namespaces.
 const INSIDE: &str = "ANKLUME_NFT_INSIDE";
 
-/// Makes the namespaces what a host is: a `/run` of its own for locks and names, and the interfaces it really has.
-const ENTER: &str = "mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && exec \"$@\"";
+/// Makes the namespaces what a host is: a `/run` of its own for locks and names, an `/etc` of its own, and the interfaces it
+/// really has.
+const ENTER: &str = "mount -t tmpfs -o mode=755 tmpfs /run && cp -a /etc /run/etc && mount --bind /run/etc /etc && mount -t sysfs sysfs /sys && \
+                     ip link set lo up && exec \"$@\"";
 
 fn main() -> ExitCode {
     if apply::is_child() {
@@ -54,12 +58,14 @@ fn main() -> ExitCode {
         println!("\nnft: NOT RUN: {reason}\n");
         return if std::env::var("CI").is_ok_and(|ci| ci == "true") { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
-    let all: [(&str, &[Case]); 6] = [
+    let all: [(&str, &[Case]); 8] = [
         ("rules", rules::CASES),
         ("matrix", matrix::CASES),
         ("established", established::CASES),
+        ("kept", kept::CASES),
         ("unharmed", unharmed::CASES),
         ("apply", apply::CASES),
+        ("boot", boot::CASES),
         ("ssh", ssh::CASES),
     ];
     // There is one table per host.

@@ -1,9 +1,12 @@
 //! Who reaches whom: exactly what the policies say.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use anklume::nft::{EndpointInput, Given, Input, PolicyInput};
 
 use super::Case;
-use super::net::{self, Kind, Probe, Router, apply, check, policy};
+use super::net::{self, Kind, Probe, Router, apply, check, inside, policy, raw_of};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const KINDS: [Kind; 3] = [Kind::Tcp(443), Kind::Udp(443), Kind::Ping];
@@ -13,6 +16,7 @@ pub const CASES: &[Case] = &[
     ("with a nesting prefix it is the same", nested),
     ("a policy opens its port and no other", ports),
     ("a policy without a protocol opens all of them, and bidirectional both ways", any),
+    ("under a policy without a protocol any other protocol passes that carries four bytes", other_protocols),
     ("a policy of an endpoint opens that address and no neighbour", endpoints),
 ];
 
@@ -45,19 +49,22 @@ fn each_pair() {
     check(&flows(&router, &NAMES, |_, _, _| true));
     apply(&router.ruleset(&NAMES, &[]));
     check(&flows(&router, &NAMES, |_, _, _| false));
-    for kind in KINDS {
-        for (from, to) in pairs(&NAMES) {
-            apply(&router.ruleset(&NAMES, &[("only", policy(from, to, Some(word(kind)), &[]))]));
-            check(&flows(&router, &NAMES, |its_from, its_to, its| (its_from, its_to, its) == (from, to, kind)));
-        }
+    // Each kind of each pair once, three at a time, of three pairs.
+    let pairs = pairs(&NAMES);
+    for index in 0..pairs.len() {
+        let open: Vec<_> = (0..3).map(|kind| (pairs[(index + 7 * kind) % pairs.len()], KINDS[kind])).collect();
+        let policies: Vec<_> =
+            open.iter().map(|((from, to), kind)| (word(*kind), policy(from, to, Some(word(*kind)), &[]))).collect();
+        apply(&router.ruleset(&NAMES, &policies));
+        check(&flows(&router, &NAMES, |from, to, kind| open.contains(&((from, to), kind))));
     }
     // All but one: what the one would open stays shut among all that is open.
-    for (index, (from, to)) in pairs(&NAMES).into_iter().enumerate() {
+    for (index, &(from, to)) in pairs.iter().enumerate() {
         let shut = KINDS[index % 3];
         let open = |its_from: &str, its_to: &str, kind: Kind| (its_from, its_to, kind) != (from, to, shut);
-        let all: Vec<(String, PolicyInput)> = pairs(&NAMES)
-            .into_iter()
-            .flat_map(|(from, to)| KINDS.map(|kind| (from, to, kind)))
+        let all: Vec<(String, PolicyInput)> = pairs
+            .iter()
+            .flat_map(|(from, to)| KINDS.map(|kind| (*from, *to, kind)))
             .filter(|(from, to, kind)| open(from, to, *kind))
             .map(|(from, to, kind)| (format!("{from}{to}{kind:?}"), policy(from, to, Some(word(kind)), &[])))
             .collect();
@@ -110,6 +117,31 @@ fn any() {
     let both = PolicyInput { bidirectional: Given::Known(true), ..policy("a", "b", None, &[]) };
     apply(&router.ruleset(&names, &[("x", both)]));
     check(&flows(&router, &names, |from, to, _| from != "c" && to != "c"));
+}
+
+/// A rule of any protocol looks at where ports would be: nft has no match for one without.
+fn other_protocols() {
+    let router = Router::up("", &["a", "b"]);
+    let to = router.v4("b1");
+    let open = [("x", policy("a", "b", None, &[]))];
+    for (policies, arrive) in [(&open[..], &["four"][..]), (&[], &[])] {
+        apply(&router.ruleset(&["a", "b"], policies));
+        let listener = inside("b1", move || raw_of(253, to)).join().unwrap();
+        inside("a1", move || {
+            for payload in [&b""[..], b"abc", b"four"] {
+                raw_of(253, to).send_to(payload, SocketAddr::new(to, 0)).unwrap();
+            }
+        })
+        .join()
+        .unwrap();
+        listener.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut buffer = [0; 64];
+        let mut heard = Vec::new();
+        while let Ok(length) = listener.recv(&mut buffer) {
+            heard.push(String::from_utf8_lossy(&buffer[20..length]).into_owned());
+        }
+        assert_eq!(heard, arrive.to_vec());
+    }
 }
 
 fn endpoints() {

@@ -229,6 +229,13 @@ pub fn raw(of: IpAddr) -> UdpSocket {
     UdpSocket::from(socket.unwrap())
 }
 
+/// A raw socket of a protocol by its number.
+pub fn raw_of(protocol: u32, of: IpAddr) -> UdpSocket {
+    let family = if of.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let protocol = rustix::net::Protocol::from_raw(protocol.try_into().unwrap());
+    UdpSocket::from(rustix::net::socket(family, SocketType::RAW, Some(protocol)).unwrap())
+}
+
 fn ping(to: IpAddr, wait: Duration) -> bool {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();

@@ -8,7 +8,10 @@ use anklume::nft::{Applied, Error, Host, Limit, PersistPath, Removed, Standing, 
 use super::Case;
 use super::net::{limit, owner, policy, ruleset, said, shell, wait};
 
-pub const CASES: &[Case] = &[("over ssh it applies, reads and removes, and refuses what is not known", over_ssh)];
+pub const CASES: &[Case] = &[
+    ("over ssh it applies, reads and removes, and refuses what is not known", over_ssh),
+    ("a user who is not root gets there by sudo where it wants no password, and is told where it does", by_sudo),
+];
 
 const ROOM: &str = "/run/ssh-test";
 
@@ -25,7 +28,7 @@ impl Server {
             return None;
         };
         shell(&format!(
-            "mkdir -p {ROOM} /run/sshd; chmod 700 {ROOM}; cd {ROOM}\n\
+            "mkdir -p {ROOM} /run/sshd; chmod 711 {ROOM}; cd {ROOM}\n\
              for key in host_key user_key other_key; do rm -f $key $key.pub; ssh-keygen -q -t ed25519 -N '' -f $key; done\n\
              cp user_key.pub authorized\n\
              printf '[127.0.0.1]:2222 %s\\n' \"$(cut -d' ' -f1,2 host_key.pub)\" >known\n\
@@ -61,9 +64,13 @@ impl Drop for Server {
 }
 
 fn host(name: &str) -> Host {
+    host_of(name, Sudo::Without)
+}
+
+fn host_of(name: &str, sudo: Sudo) -> Host {
     // The configuration of a user is in their home; here it is given by name.
     let path = format!("{ROOM}:{}", std::env::var("PATH").unwrap());
-    Host::new(Via::Ssh(name.parse().unwrap()), Sudo::Without).with_path(&path)
+    Host::new(Via::Ssh(name.parse().unwrap()), sudo).with_path(&path)
 }
 
 fn over_ssh() {
@@ -75,7 +82,7 @@ fn over_ssh() {
     assert_eq!(apply("root@host"), Ok(Applied::Continued));
     let standing = wait(async { host("host").read(&rules, Some(&path), &limit()).await }).unwrap();
     assert!(matches!(&standing, Standing::Ours(drift) if drift.is_empty()), "{standing:?}");
-    assert!(wait(async { host("host").interfaces(&limit()).await }).unwrap().contains("lo"));
+    assert!(wait(async { host("host").interfaces(&limit()).await }).unwrap().contains_key("lo"));
 
     // A large one, and what is changed there by hand.
     let large = super::rules::large(200);
@@ -107,6 +114,39 @@ fn over_ssh() {
     shell(&format!("printf '[127.0.0.1]:2222 %s\\n' \"$(cut -d' ' -f1,2 {ROOM}/host_key.pub)\" >{ROOM}/known"));
 
     let removed = wait(async { host("host").remove(&owner(), Some(&path), &limit()).await }).unwrap();
+    assert_eq!((removed, said("nft", &["list", "ruleset"]).as_str()), (Removed::Done, ""));
+    assert!(!std::path::Path::new(path.as_str()).exists());
+}
+
+/// `sudo` itself, for two users of an `/etc` that is the tests' own: `admin` needs no password, `other` may do nothing.
+fn by_sudo() {
+    let Some(_server) = Server::up() else { return };
+    if Command::new("sudo").arg("--version").output().is_err() {
+        println!("NOT RUN: no sudo");
+        return;
+    }
+    shell(
+        "for user in admin:4711 other:4712; do\n\
+         echo \"${user%:*}:x:${user#*:}:${user#*:}::/run/ssh-test:/bin/sh\" >>/etc/passwd\n\
+         echo \"${user%:*}:x:${user#*:}:\" >>/etc/group; echo \"${user%:*}:*:19000:0:99999:7:::\" >>/etc/shadow\ndone\n\
+         echo 'root ALL=(ALL) ALL\nadmin ALL=(root) NOPASSWD: ALL' >/etc/sudoers; chmod 440 /etc/sudoers",
+    );
+    let rules = ruleset("", &["perso", "pro"], &[("x", policy("perso", "pro", Some("tcp"), &["443"]))]);
+    let path: PersistPath = "/run/ssh-test/by sudo.nft".parse().unwrap();
+    let by = |user: &str, sudo: Sudo| host_of(&format!("{user}@host"), sudo);
+    let apply = |host: Host| wait(async { host.apply(&rules, Some(&path), &limit()).await });
+    let error = apply(by("admin", Sudo::Without)).unwrap_err();
+    assert!(matches!(error, Error::NoPermission { .. }), "{error}");
+    let error = apply(by("other", Sudo::With)).unwrap_err();
+    assert!(matches!(error, Error::Sudo { .. }), "{error}");
+    assert_eq!(said("nft", &["list", "ruleset"]), "");
+
+    assert_eq!(apply(by("admin", Sudo::With)), Ok(Applied::Created));
+    let standing = wait(async { by("admin", Sudo::With).read(&rules, Some(&path), &limit()).await }).unwrap();
+    assert!(matches!(&standing, Standing::Ours(drift) if drift.is_empty()), "{standing:?}");
+    assert_eq!(said("stat", &["-c", "%a %u", path.as_str()]), "600 0\n");
+    assert_eq!(apply(Host::new(Via::Local, Sudo::With)), Ok(Applied::Continued));
+    let removed = wait(async { by("admin", Sudo::With).remove(&owner(), Some(&path), &limit()).await }).unwrap();
     assert_eq!((removed, said("nft", &["list", "ruleset"]).as_str()), (Removed::Done, ""));
     assert!(!std::path::Path::new(path.as_str()).exists());
 }

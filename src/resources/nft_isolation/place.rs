@@ -1,5 +1,6 @@
 //! Where the firewall is: nft has to run on the host of this Incus, and nowhere else.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::told;
@@ -31,7 +32,7 @@ pub(super) fn undecided(session: &Session) -> Option<Diagnostic> {
 ///
 /// # Errors
 ///
-/// Nothing says where it runs, it cannot be reached, or it has none of the bridges that Incus has.
+/// Nothing says where it runs, it cannot be reached, or it has not the bridges that Incus has.
 pub(super) async fn find(
     session: &Session,
     call: &Call,
@@ -46,17 +47,19 @@ pub(super) async fn find(
     let client = session.client_until(&wait).await?;
     let place = Place { host: host(session, &client)?, limit: limit(&wait), client };
     // A bridge that Incus makes or removes just now may be on one list and not on the other.
-    for _ in 0..LOOKS {
-        if place.foreign_bridges(session, verb).await?.is_empty() {
+    let mut elsewhere = Elsewhere::default();
+    for look in 0..=LOOKS {
+        if look > 0 {
+            let paused = wait.pause(PAUSE, "looking for the bridges of Incus", None).await;
+            paused.map_err(|error| refusal::diagnostic(told::summary(verb), &error))?;
+        }
+        let now = place.look(session, verb).await?;
+        elsewhere = if look == 0 { now } else { now.after(&elsewhere) };
+        if elsewhere.is_nothing() {
             return Ok(place);
         }
-        let paused = wait.pause(PAUSE, "looking for the bridges of Incus", None).await;
-        paused.map_err(|error| refusal::diagnostic(told::summary(verb), &error))?;
     }
-    match place.foreign_bridges(session, verb).await? {
-        bridges if bridges.is_empty() => Ok(place),
-        bridges => Err(not_here(session, &bridges).into()),
-    }
+    Err(not_here(session, &elsewhere).into())
 }
 
 /// The same limit in the words of the nft layer.
@@ -77,31 +80,82 @@ fn host(session: &Session, client: &Client) -> Result<Host, Diagnostic> {
     }
 }
 
-impl Place {
-    /// The bridges of Incus, where nft runs on a machine that has none of them. Before Incus has a bridge it may be any.
-    async fn foreign_bridges(&self, session: &Session, verb: &str) -> Result<Vec<String>, Diagnostics> {
-        let networks = self.client.get::<Vec<network::Network>>(network::list()).await;
-        let networks = networks.map_err(|error| refusal::diagnostic(told::summary(verb), &error))?.value;
-        let bridges = networks.into_iter().filter(|one| one.managed && one.kind == "bridge").map(|one| one.name);
-        let bridges: Vec<_> = bridges.collect();
-        if bridges.is_empty() {
-            return Ok(bridges);
-        }
-        let there = self.host.interfaces(&self.limit).await.map_err(|error| told::failed(verb, session, &error))?;
-        Ok(if bridges.iter().any(|bridge| there.contains(bridge)) { Vec::new() } else { bridges })
+/// What shows that nft runs on another machine than Incus.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Elsewhere {
+    /// Bridges of Incus that are not there.
+    absent: BTreeSet<String>,
+    /// A bridge of the same name that is another one.
+    other: Option<Other>,
+    /// Whether Incus has bridges, and none of them could be held against one there.
+    unseen: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Other {
+    bridge: String,
+    /// The MAC address that Incus sees, and the one that is there.
+    addresses: [String; 2],
+}
+
+impl Elsewhere {
+    fn is_nothing(&self) -> bool {
+        self.absent.is_empty() && self.other.is_none() && !self.unseen
+    }
+
+    /// As it is now, without the bridges that an earlier look has found.
+    fn after(mut self, before: &Self) -> Self {
+        self.absent.retain(|bridge| before.absent.contains(bridge));
+        self
     }
 }
 
-fn not_here(session: &Session, bridges: &[String]) -> Diagnostic {
+impl Place {
+    /// Holds the bridges of Incus against the interfaces where nft runs, and the MAC address of one of them, which no
+    /// other machine has by chance. Before Incus has a bridge it may be any machine. Two requests.
+    async fn look(&self, session: &Session, verb: &str) -> Result<Elsewhere, Diagnostics> {
+        let refused = |error: &crate::incus::Error| refusal::diagnostic(told::summary(verb), error);
+        let networks = self.client.get::<Vec<network::Network>>(network::list()).await;
+        let networks = networks.map_err(|error| refused(&error))?.value;
+        let stands = |one: &network::Network| ["", "Created"].contains(&one.status.as_str());
+        let bridges = networks.into_iter().filter(|one| one.managed && one.kind == "bridge" && stands(one));
+        let bridges: BTreeSet<String> = bridges.map(|one| one.name).collect();
+        if bridges.is_empty() {
+            return Ok(Elsewhere::default());
+        }
+        let there = self.host.interfaces(&self.limit).await.map_err(|error| told::failed(verb, session, &error))?;
+        let (common, absent): (BTreeSet<_>, _) = bridges.into_iter().partition(|bridge| there.contains_key(bridge));
+        let Some(bridge) = common.into_iter().next() else {
+            return Ok(Elsewhere { absent, other: None, unseen: true });
+        };
+        let state = match self.client.get::<network::State>(network::state(&bridge)).await {
+            Ok(state) => state.value,
+            Err(error) if error.is_not_found() => return Ok(Elsewhere { absent, other: None, unseen: true }),
+            Err(error) => return Err(refused(&error).into()),
+        };
+        let addresses = [state.hwaddr.to_ascii_lowercase(), there[&bridge].clone()];
+        let other = (addresses[0] != addresses[1]).then_some(Other { bridge, addresses });
+        Ok(Elsewhere { absent, other, unseen: false })
+    }
+}
+
+fn not_here(session: &Session, elsewhere: &Elsewhere) -> Diagnostic {
+    let here = whereabouts(session);
+    let shown = match &elsewhere.other {
+        Some(Other { bridge, addresses: [of_incus, there] }) => format!(
+            "The bridge {bridge} of Incus has the MAC address {of_incus}, and that of {here} has {there}, so it is another machine"
+        ),
+        None => {
+            let bridges: Vec<_> = elsewhere.absent.iter().map(String::as_str).collect();
+            format!("Incus has the bridges {}, and they are not on {here}", bridges.join(", "))
+        }
+    };
     Diagnostic::error(
         Path::root(),
         "nft does not run on the Incus host",
         format!(
-            "Incus has the bridges {}, and {} has none of them: rules there would isolate nothing. Nothing was changed. Run this on the \
-             Incus host, outside of any container, or reach it by ssh in the provider block:\n\n    \
-             nft = {{ via = \"ssh\", destination = \"root@<the Incus host>\" }}",
-            bridges.join(", "),
-            whereabouts(session)
+            "{shown}: rules there would isolate nothing. Nothing was changed. Run this on the Incus host, outside of any container, or \
+             reach it by ssh in the provider block:\n\n    nft = {{ via = \"ssh\", destination = \"root@<the Incus host>\" }}"
         ),
     )
 }
@@ -151,6 +205,35 @@ mod tests {
         assert!(undecided(&session(https, Nft::Local { sudo: false })).is_none());
         assert!(undecided(&session(https, Nft::Unknown)).is_none());
         assert!(undecided(&session("unix:///run/incus/unix.socket", Nft::default())).is_none());
+    }
+
+    #[test]
+    fn a_bridge_that_one_look_misses_is_no_sign_of_another_machine() {
+        let absent = |names: &[&str]| Elsewhere {
+            absent: names.iter().map(ToString::to_string).collect(),
+            ..Elsewhere::default()
+        };
+        assert!(absent(&["net-b"]).after(&absent(&["net-a"])).is_nothing());
+        assert!(!absent(&["net-a", "net-b"]).after(&absent(&["net-a"])).is_nothing());
+        assert!(!Elsewhere { unseen: true, ..absent(&["net-b"]) }.after(&absent(&["net-a"])).is_nothing());
+    }
+
+    #[test]
+    fn a_machine_is_told_by_what_it_lacks_or_by_the_address_of_a_bridge() {
+        let ssh = Nft::Ssh { destination: "root@host".into(), sudo: false };
+        let mut elsewhere =
+            Elsewhere { absent: ["net-a".to_owned(), "net-b".to_owned()].into(), ..Elsewhere::default() };
+        let lacks = not_here(&session("", Nft::default()), &elsewhere).detail;
+        assert!(lacks.starts_with("Incus has the bridges net-a, net-b, and they are not on this machine: "), "{lacks}");
+        elsewhere.other =
+            Some(Other { bridge: "net-c".into(), addresses: ["00:16:3e:01".into(), "00:16:3e:02".into()] });
+        let differs = not_here(&session("", ssh), &elsewhere).detail;
+        assert!(
+            differs.starts_with(
+                "The bridge net-c of Incus has the MAC address 00:16:3e:01, and that of \"root@host\" has"
+            ),
+            "{differs}"
+        );
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn policies() -> Attribute {
             ),
             Attribute::string("protocol")
                 .optional()
-                .describe("`tcp`, `udp` or `icmp` (ICMP and ICMPv6). Unset: everything."),
+                .describe("`tcp`, `udp` or `icmp` (ICMP and ICMPv6). Unset: everything that carries at least four bytes, as all but oddities do."),
             Attribute::bool("bidirectional")
                 .default(false)
                 .describe("Whether the same holds with `from` and `to` swapped. Default: false."),

@@ -3,7 +3,7 @@
 use crate::incus::operation::Operation;
 use crate::incus::project::{self, Project};
 use crate::incus::volume::{self, Volume};
-use crate::incus::{Client, Config, Error, Refusal, Wait};
+use crate::incus::{Client, Config, Error, Refusal, Wait, is_true};
 use crate::plugin::{Diagnostic, Path, Private, Value};
 use crate::resources::session::Session;
 use crate::resources::{marks, pool, refusal};
@@ -248,12 +248,20 @@ fn iso_mark<'k>(lead: &str, key: &'k str) -> Option<&'k str> {
 
 /// Whether the project says that this ISO is protected.
 pub(crate) fn iso_is_protected(project: &Config, pool: &str, name: &str) -> bool {
-    project.get(&format!("{}delete_protection", iso_lead(pool, name))).is_some_and(|value| value == "true")
+    project.get(&format!("{}delete_protection", iso_lead(pool, name))).is_some_and(|value| is_true(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_iso_is_protected_by_every_word_that_incus_takes_for_yes() {
+        let key = format!("{}delete_protection", iso_lead("default", "cd"));
+        let says = |value: &str| iso_is_protected(&[(key.clone(), value.to_owned())].into(), "default", "cd");
+        assert!(["true", "1", "yes", "On"].into_iter().all(says));
+        assert!(!["false", "0", "no", ""].into_iter().any(says));
+    }
 
     #[test]
     fn the_marks_of_an_iso_are_none_of_one_whose_name_goes_on_behind_a_dot() {
