@@ -207,7 +207,8 @@ impl Workspace {
         fs::write(self.dir.join("main.tf"), format!("{HEADER}\nprovider \"anklume\" {{\n{block}}}\n\n{hcl}")).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// The client, to be run on this configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.lab.command(&self.client.path);
         command
             .args(arguments)
