@@ -276,7 +276,7 @@ impl Creation<'_> {
             Err(error) if copies => return Err(target.failed("create", &error).into()),
             Err(error) => self.unclear(error).await?,
         };
-        if copies && let Err(error) = temporary.delete(false, &self.wait).await {
+        if copies && let Err(error) = temporary.discard(&self.wait).await {
             tracing::warn!(volume = %temporary.id(), %error, "the temporary volume was not deleted");
         }
         Ok(made)

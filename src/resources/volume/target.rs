@@ -1,5 +1,7 @@
 //! One volume on the server, and what is done to it. The marks of an ISO, which takes no keys, stand on its project.
 
+use std::time::Duration;
+
 use crate::incus::operation::Operation;
 use crate::incus::project::{self, Project};
 use crate::incus::volume::{self, Volume};
@@ -10,6 +12,9 @@ use crate::resources::{marks, pool, refusal};
 
 /// What all keys of ours begin with.
 const OURS: &str = "user.anklume.";
+
+/// Pauses before a temporary volume is deleted again, in milliseconds.
+const DISCARD_MS: [u64; 4] = [50, 500, 1500, 3000];
 
 /// A volume by name.
 #[derive(Clone)]
@@ -141,6 +146,19 @@ impl<'c> Target<'c> {
             _ => {}
         }
         if is_iso { self.write_marks(&Config::new(), wait).await } else { Ok(()) }
+    }
+
+    /// Deletes a temporary volume; again where the answer was lost, since nobody else makes one of its name.
+    pub(super) async fn discard(&self, wait: &Wait) -> Result<(), Error> {
+        for pause in DISCARD_MS {
+            match self.delete(false, wait).await {
+                Err(error) if error.is_connection() || error.may_have_been_sent() => {
+                    wait.pause(Duration::from_millis(pause), &self.id(), Some(error.to_string())).await?;
+                }
+                result => return result,
+            }
+        }
+        self.delete(false, wait).await
     }
 
     /// Deletes a half-made volume, once what an interrupted call started on it has ended: Incus takes back what fails by
