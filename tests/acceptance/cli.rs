@@ -231,6 +231,16 @@ impl Workspace {
         self.apply_until(ready, |client| kill_process(client, Signal::KILL).unwrap());
     }
 
+    /// Applies, and does something else once `ready`: the output of the client, which goes on.
+    pub(crate) fn disturbed_apply(&self, ready: impl Fn() -> bool, disturb: impl Fn()) -> String {
+        self.apply_until(ready, |_| disturb()).1
+    }
+
+    /// Kills the daemon of this run's Incus, and waits until another answers; instances go on.
+    pub(crate) fn restart_incus(&self) {
+        self.lab.restart();
+    }
+
     /// Applies, and kills the client and the provider after `time`, unless they have ended.
     pub(crate) fn apply_and_kill_within(&self, time: Duration) {
         let mut child = self

@@ -19,14 +19,21 @@ pub(crate) enum Who {
     Interrupted,
 }
 
+impl Who {
+    /// Whether the provider's connections end with it.
+    pub(crate) fn cuts(self) -> bool {
+        matches!(self, Self::Provider | Self::Both)
+    }
+}
+
 /// Where a step stands when somebody ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
     /// Nothing was sent.
     Before,
-    /// It was sent, and nobody waits for the answer.
+    /// It was sent.
     Sent,
-    /// Incus has answered; the answer reaches nobody.
+    /// Incus has answered; the answer reaches no provider that was ended.
     Answered,
 }
 
@@ -51,12 +58,14 @@ pub(crate) enum Fault {
     CutEvents,
     /// Somebody ends.
     End(Who, When),
+    /// The state is again what it was before the apply, which nothing interrupted.
+    RollBack,
 }
 
 impl Fault {
     /// Whether it is a kill or a cut, and not only a delay.
     pub(crate) fn interrupts(self) -> bool {
-        !matches!(self, Self::Slow(_) | Self::Busy | Self::CutEvents)
+        !matches!(self, Self::Slow(_) | Self::Busy | Self::CutEvents | Self::RollBack)
     }
 }
 
@@ -69,6 +78,8 @@ pub(crate) enum At {
     Read(usize),
     /// Some time after the start; milliseconds.
     Time(u64),
+    /// After all steps.
+    End,
 }
 
 impl fmt::Display for At {
@@ -78,6 +89,7 @@ impl fmt::Display for At {
             Self::Write(step, nth) => write!(f, "{step} ({nth})"),
             Self::Read(nth) => write!(f, "read {nth}"),
             Self::Time(ms) => write!(f, "{ms} ms"),
+            Self::End => f.write_str("the end"),
         }
     }
 }
@@ -105,7 +117,7 @@ pub(crate) fn interruption(dice: &mut StdRng, step: &str) -> Fault {
 /// Anything anywhere, `step` being the write that was drawn.
 pub(crate) fn any(dice: &mut StdRng, step: &str, nth: usize) -> (At, Fault) {
     let write = || At::Write(step.to_owned(), nth);
-    match dice.random_range(0..10) {
+    match dice.random_range(0..11) {
         0 if !is_nft(step) => (write(), Fault::Slow(dice.random_range(1000..4000))),
         1 if step.contains("/1.0/instances/") => (write(), Fault::Busy),
         2 if !is_nft(step) => (write(), Fault::CutEvents),
@@ -114,6 +126,7 @@ pub(crate) fn any(dice: &mut StdRng, step: &str, nth: usize) -> (At, Fault) {
             (At::Read(dice.random_range(1..60)), *faults.choose(dice).unwrap())
         }
         4 | 5 => (At::Time(dice.random_range(300..4000)), Fault::End(*WHO.choose(dice).unwrap(), When::Sent)),
+        6 => (At::End, Fault::RollBack),
         _ => (write(), interruption(dice, step)),
     }
 }

@@ -87,7 +87,7 @@ fn main() -> ExitCode {
             round.phase,
             round.fault,
             round.at,
-            if round.fired { "" } else { " (not reached)" },
+            round.but(),
             round.applies,
             begun.elapsed().as_secs_f32()
         );

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::control::Control;
-use crate::fault::{Fault, When, Who};
+use crate::fault::{Fault, When};
 
 /// Reads, and checks that change nothing, pass unseen.
 const SCRIPT: &str = r#"#!/bin/sh
@@ -69,7 +69,7 @@ fn answer(dir: &Path, control: &Control) {
             Some(Fault::End(ends, When::Sent)) if stands == When::Before => control.end(ends),
             Some(Fault::End(ends, when)) if when == stands => {
                 control.end(ends);
-                if ends != Who::Interrupted {
+                if ends.cuts() {
                     told = "stop";
                 }
             }

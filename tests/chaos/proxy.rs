@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::control::Control;
-use crate::fault::{Fault, When, Who};
+use crate::fault::{Fault, When};
 use crate::http::{Message, Side};
 use crate::step;
 
@@ -79,7 +79,7 @@ impl Pair<'_> {
             }
             Some(Fault::End(who, When::Before)) => {
                 self.control.end(who);
-                if who != Who::Interrupted {
+                if who.cuts() {
                     return Ok(Then::Close);
                 }
             }
@@ -88,7 +88,7 @@ impl Pair<'_> {
         server.write_all(&request.bytes)?;
         if let Some(Fault::End(who, When::Sent)) = fault {
             self.control.end(who);
-            if who != Who::Interrupted {
+            if who.cuts() {
                 return Ok(Then::Close);
             }
         }
@@ -102,7 +102,7 @@ impl Pair<'_> {
             Some(Fault::Slow(ms)) => thread::sleep(Duration::from_millis(ms)),
             Some(Fault::End(who, When::Answered)) => {
                 self.control.end(who);
-                if who != Who::Interrupted {
+                if who.cuts() {
                     return Ok(Then::Close);
                 }
             }

@@ -55,11 +55,22 @@ pub(crate) struct Round {
     pub(crate) phase: Phase,
     pub(crate) at: At,
     pub(crate) fault: Fault,
+    /// What happens in the next apply, too.
+    pub(crate) again: Option<(At, Fault)>,
     pub(crate) fired: bool,
     /// How many applies of the unchanged configuration it took.
     pub(crate) applies: usize,
     /// Why it failed, with the whole output.
     pub(crate) failure: Option<String>,
+}
+
+impl Round {
+    /// What more there is to say of its fault.
+    pub(crate) fn but(&self) -> String {
+        let reached = if self.fired { "" } else { " (not reached)" };
+        let again = self.again.as_ref().map(|(at, fault)| format!(", then {fault:?} at {at}")).unwrap_or_default();
+        format!("{reached}{again}")
+    }
 }
 
 /// How a run of the client ended.
@@ -128,7 +139,9 @@ impl Stage {
             0 => (At::Write(step.clone(), *nth), fault::interruption(&mut dice, step)),
             _ => fault::any(&mut dice, step, *nth),
         };
-        let mut round = Round { phase, at, fault, fired: false, applies: 0, failure: None };
+        let again = (seed >= count as u64 && dice.random_bool(0.25)).then(|| fault::any(&mut dice, step, *nth));
+        let again = again.filter(|(_, fault)| *fault != Fault::RollBack);
+        let mut round = Round { phase, at, fault, again, fired: false, applies: 0, failure: None };
         let mut play = Play { stage: self, run: self.workspace(), log: String::new() };
         if let Err(reason) = play.through(&mut round, &cleans[&phase], &mut dice) {
             round.failure = Some(format!("{}\n{reason}\n", play.log));
@@ -150,25 +163,24 @@ struct Play<'s> {
 
 impl Play<'_> {
     fn through(&mut self, round: &mut Round, clean: &Clean, dice: &mut StdRng) -> Result<(), String> {
-        let control = &self.stage.control;
         self.begin(round.phase)?;
-        control.arm(Some((round.at.clone(), round.fault)));
-        let timer = match (&round.at, round.fault) {
-            (At::Time(ms), Fault::End(who, _)) => Some((Duration::from_millis(*ms), who)),
-            _ => None,
-        };
-        let ended = self.client(APPLY, timer);
-        let (fired, steps) = control.outcome();
-        control.arm(None);
-        round.fired = fired;
-        self.log += &format!("fired: {fired}; steps: {steps:?}\n");
-        let ended = ended?;
-        if matches!(round.fault, Fault::End(Who::Interrupted, _)) && fired && ended.took > INTERRUPTED {
-            return Err(format!("after Ctrl-C the client took {:?}", ended.took));
+        let file = self.run.dir().join("terraform.tfstate");
+        let before = fs::read(&file).ok();
+        round.fired = self.disturbed(&round.at, round.fault)?;
+        if round.fault == Fault::RollBack {
+            round.fired = true;
+            match before {
+                Some(bytes) => fs::write(&file, bytes),
+                None => fs::remove_file(&file),
+            }
+            .unwrap();
         }
         // Half of the users wait until nothing of the first apply runs any more.
         if dice.random_bool(0.5) {
             self.alone()?;
+        }
+        if let Some((at, fault)) = &round.again {
+            self.disturbed(at, *fault)?;
         }
         loop {
             round.applies += 1;
@@ -186,6 +198,28 @@ impl Play<'_> {
             return Err(different.join("\n"));
         }
         self.finish()
+    }
+
+    /// Applies while something happens; whether it did.
+    fn disturbed(&mut self, at: &At, fault: Fault) -> Result<bool, String> {
+        let control = &self.stage.control;
+        control.arm(Some((at.clone(), fault)));
+        let timer = match (at, fault) {
+            (At::Time(ms), Fault::End(who, _)) => Some((Duration::from_millis(*ms), who)),
+            _ => None,
+        };
+        let ended = self.client(APPLY, timer);
+        let (fired, steps) = control.outcome();
+        control.arm(None);
+        self.log += &format!("{fault:?} at {at}: {fired}; steps: {steps:?}\n");
+        let ended = ended?;
+        if matches!(fault, Fault::End(Who::Interrupted, _)) && fired && ended.took > INTERRUPTED {
+            return Err(format!("after Ctrl-C the client took {:?}", ended.took));
+        }
+        if fault == Fault::RollBack && !ended.succeeded {
+            return Err("an apply that nothing interrupted failed".to_owned());
+        }
+        Ok(fired)
     }
 
     /// Brings everything to where the change starts.
