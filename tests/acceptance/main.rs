@@ -46,7 +46,7 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn(&Workspace));
 
 /// What is no matter of the client, or long: the first one shows it.
-const WITH_THE_FIRST_CLIENT: [&str; 8] = [
+const WITH_THE_FIRST_CLIENT: [&str; 9] = [
     "a_withdrawn_connection_stops_and_a_kept_one_goes_on",
     "no_packet_passes_while_policies_are_applied",
     "every_change_by_hand_is_shown_by_name_and_repaired",
@@ -55,6 +55,7 @@ const WITH_THE_FIRST_CLIENT: [&str; 8] = [
     "a_machine_that_is_not_the_incus_host_is_refused",
     "an_apply_of_twenty_containers_outlives_a_restart_of_the_daemon",
     "no_byte_of_a_foreign_object_of_the_same_name_changes",
+    "what_the_client_lost_beside_the_state_is_found_again",
 ];
 
 fn main() -> ExitCode {

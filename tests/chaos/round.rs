@@ -122,6 +122,10 @@ impl Stage {
         play.plan_is_empty()?;
         let picture = picture::take(&play.run);
         play.finish()?;
+        // A replacement that comes first goes on with what it replaces.
+        if phase != Phase::Swap && play.log.contains("Continued an interrupted") {
+            return Err(format!("{}\nnothing was interrupted", play.log));
+        }
         Ok(Clean { steps, picture })
     }
 

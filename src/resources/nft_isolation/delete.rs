@@ -1,10 +1,7 @@
 //! Delete: the whole table and its file. One of others stays, and that counts as done.
 
-use super::create::{self, Wanted};
-use super::place::Place;
-use super::{ID, KIND, mark, place, told};
-use crate::nft::{Fingerprint, Standing};
-use crate::plugin::{Call, Diagnostics, Failure, Stored, Value};
+use super::{ID, KIND, create, place, read, told};
+use crate::plugin::{Call, Failure, Stored};
 use crate::resources::refusal;
 use crate::resources::session::Session;
 
@@ -12,25 +9,10 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
     let file = create::file(&prior.state)?;
     let place = place::find(session, call, &prior.state, "delete", "delete").await?;
-    let mark = match mark::is_kept(&prior.private) {
-        true => Some(mark::kept(&prior.private)?),
-        false => of_tainted(session, &place, &prior.state).await?,
-    };
-    if let Some(mark) = mark {
+    if let Some(mark) = read::mark(session, &place, &prior.private, &prior.state, "delete").await? {
         let removed = place.host.remove(&mark, file.as_ref(), &place.limit).await;
         removed.map_err(|error| told::failed("delete", session, &error))?;
     }
     session.forget(KIND, ID);
     Ok(())
-}
-
-/// The mark of the table of a tainted object: it goes before another is made, so a table of the same owner is its.
-async fn of_tainted(session: &Session, place: &Place, state: &Value) -> Result<Option<Fingerprint>, Diagnostics> {
-    let any = mark::new(session, &Value::Null)?;
-    let wanted = Wanted::of(session.prefix(), state, any.clone())?;
-    let standing = place.host.read(&wanted.ruleset, None, &place.limit).await;
-    match standing.map_err(|error| told::failed("delete", session, &error))? {
-        Standing::Foreign { comment: Some(comment) } => Ok(mark::of_owner(&comment, &any)),
-        _ => Ok(None),
-    }
 }
