@@ -122,6 +122,13 @@ pub fn kept(private: &Private) -> &str {
     private.get(KEPT).unwrap_or_default()
 }
 
+/// Whether nothing was kept: core loses what stands beside the state where the provider ends in the middle of an update or
+/// a delete (OpenTofu 1.12, Terraform 1.11), and hands out none of a tainted object that it replaces.
+#[must_use]
+pub fn is_lost(private: &Private) -> bool {
+    private.get(KEPT).is_none()
+}
+
 /// Keeps what an object carried before an adoption whose outcome is not clear: either incarnation may stand now, and
 /// both are ours.
 pub fn keep_before<'c>(private: &mut Private, found: impl IntoIterator<Item = &'c BTreeMap<String, String>>) {

@@ -207,7 +207,8 @@ impl Workspace {
         fs::write(self.dir.join("main.tf"), format!("{HEADER}\nprovider \"anklume\" {{\n{block}}}\n\n{hcl}")).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// The client, to be run on this configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.lab.command(&self.client.path);
         command
             .args(arguments)
@@ -228,6 +229,16 @@ impl Workspace {
     /// Applies, and kills the client alone once `ready`: the provider hears nothing of it.
     pub(crate) fn killed_apply(&self, ready: impl Fn() -> bool) {
         self.apply_until(ready, |client| kill_process(client, Signal::KILL).unwrap());
+    }
+
+    /// Applies, and does something else once `ready`: the output of the client, which goes on.
+    pub(crate) fn disturbed_apply(&self, ready: impl Fn() -> bool, disturb: impl Fn()) -> String {
+        self.apply_until(ready, |_| disturb()).1
+    }
+
+    /// Kills the daemon of this run's Incus, and waits until another answers; instances go on.
+    pub(crate) fn restart_incus(&self) {
+        self.lab.restart();
     }
 
     /// Applies, and kills the client and the provider after `time`, unless they have ended.

@@ -4,9 +4,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::Case;
-use crate::cli::Workspace;
+use crate::cli::{APPLY, Workspace};
 
 pub(crate) const CASES: &[Case] = &[
     ("an_interrupted_create_ends_in_seconds_and_the_next_apply_works", interrupted),
@@ -15,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_create_that_nobody_can_look_at_any_more_is_in_the_state", unseen),
     ("a_provider_whose_client_was_killed_ends_and_leaves_no_socket", orphaned),
     ("what_the_state_forgot_is_continued_with_a_warning", forgotten),
+    ("what_the_client_lost_beside_the_state_is_found_again", bereft),
 ];
 
 const ADDRESS: &str = "anklume_instance.it";
@@ -161,4 +163,97 @@ fn forgotten(run: &Workspace) {
     assert_eq!(incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"], uuid);
     run.destroy();
     assert!(incus.project(&name).is_none());
+}
+
+/// A provider that ends in the middle of an update takes what was kept beside the state with it.
+fn bereft(here: &Workspace) {
+    let run = here.elsewhere("bereft", &[]);
+    let (name, incus) = (run.domain("clost"), run.incus());
+    let configured = |description: &str| {
+        format!(
+            r#"resource "anklume_domain" "d" {{
+  name         = "{name}"
+  storage_pool = "default"
+  subnet_id    = 7
+  description  = "{description}"
+}}
+
+resource "anklume_profile" "p" {{
+  name        = "small"
+  domain      = anklume_domain.d.name
+  description = "{description}"
+}}
+
+resource "anklume_volume" "v" {{
+  name              = "data"
+  domain            = anklume_domain.d.name
+  size              = "16MiB"
+  description       = "{description}"
+  delete_protection = false
+}}
+
+resource "anklume_volume" "copy" {{
+  name              = "copy"
+  domain            = anklume_domain.d.name
+  source            = {{ volume = anklume_volume.v.name }}
+  description       = "{description}"
+  delete_protection = false
+}}
+
+resource "anklume_instance" "it" {{
+  name              = "box"
+  domain            = anklume_domain.d.name
+  image             = "busybox"
+  description       = "{description}"
+  profiles          = ["default", anklume_profile.p.name]
+  ipv4_address      = "10.120.7.9"
+  root_disk         = {{ pool = "default" }}
+  volumes           = {{ data = {{ volume = anklume_volume.v.name, mount = "/srv" }} }}
+  stop_timeout      = "0s"
+  delete_protection = false
+}}
+
+resource "anklume_nft_isolation" "host" {{
+  domains  = {{ {name} = null, far = null }}
+  policies = {{ ping = {{ from = "far", to = "{name}", protocol = "icmp", description = "{description}" }} }}
+}}
+"#
+        )
+    };
+    let lose = || {
+        let file = run.dir().join("terraform.tfstate");
+        let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        for resource in state["resources"].as_array_mut().unwrap() {
+            for instance in resource["instances"].as_array_mut().unwrap() {
+                assert!(instance.as_object_mut().unwrap().remove("private").is_some());
+            }
+        }
+        fs::write(file, state.to_string()).unwrap();
+    };
+    run.configure(&configured("first"));
+    run.apply();
+    let pid = || incus.query(&format!("/1.0/instances/box/state?project={name}"))["pid"].clone();
+    let started = pid();
+    lose();
+    run.plan_is_empty();
+    run.configure(&configured("second"));
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(pid(), started, "it was not restarted");
+    lose();
+    run.configure(&configured("third"));
+    run.succeed(&[APPLY, &["-refresh=false"]].concat());
+    run.plan_is_empty();
+    assert_eq!(pid(), started, "it was not restarted");
+    // What others made since under such a name is not taken for ours.
+    lose();
+    run.succeed(&["apply", "-refresh-only", "-auto-approve", "-input=false", "-no-color"]);
+    incus.run(&["storage", "volume", "delete", "default", "copy", "--project", &name]);
+    incus.run(&["storage", "volume", "create", "default", "copy", "--project", &name, "-q"]);
+    let planned = run.plan();
+    assert_eq!(planned, [("anklume_volume.copy".to_owned(), "create".to_owned())]);
+    incus.run(&["storage", "volume", "delete", "default", "copy", "--project", &name]);
+    lose();
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
 }

@@ -148,6 +148,11 @@ impl Lab {
         "https://127.0.0.1:8443"
     }
 
+    /// Kills the daemon alone, and waits until another answers.
+    pub(crate) fn restart(&self) {
+        self.kind.script("kill", &self.dir, &[]).unwrap();
+    }
+
     /// The version that the daemon reports.
     pub(crate) fn server_version(&self) -> String {
         let server = Incus::new(self).query("/1.0");

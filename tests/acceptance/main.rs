@@ -10,6 +10,7 @@ mod cli;
 mod domain;
 mod errors;
 mod examples;
+mod foreign;
 mod golden;
 mod incus;
 mod instance;
@@ -23,6 +24,7 @@ mod nft_isolation;
 mod offline;
 mod profile;
 mod protection;
+mod restart;
 mod root_disk;
 mod url;
 mod vm;
@@ -45,7 +47,7 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn(&Workspace));
 
 /// What is no matter of the client, or long: the first one shows it.
-const WITH_THE_FIRST_CLIENT: [&str; 7] = [
+const WITH_THE_FIRST_CLIENT: [&str; 10] = [
     "an_iso_moves_to_another_pool_with_its_marks",
     "a_withdrawn_connection_stops_and_a_kept_one_goes_on",
     "no_packet_passes_while_policies_are_applied",
@@ -53,6 +55,9 @@ const WITH_THE_FIRST_CLIENT: [&str; 7] = [
     "an_apply_that_is_killed_converges",
     "a_file_that_cannot_be_written_is_told_and_the_next_apply_works",
     "a_machine_that_is_not_the_incus_host_is_refused",
+    "an_apply_of_twenty_containers_outlives_a_restart_of_the_daemon",
+    "no_byte_of_a_foreign_object_of_the_same_name_changes",
+    "what_the_client_lost_beside_the_state_is_found_again",
 ];
 
 fn main() -> ExitCode {
@@ -76,6 +81,8 @@ fn main() -> ExitCode {
         ("nft_host", nft_host::CASES),
         ("by_hand", by_hand::CASES),
         ("interruption", interruption::CASES),
+        ("restart", restart::CASES),
+        ("foreign", foreign::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),
         ("examples", examples::CASES),

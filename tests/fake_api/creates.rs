@@ -187,3 +187,47 @@ async fn a_refresh_that_is_stopped_does_not_wait_for_a_hung_daemon() {
         assert!(read.is_err(), "{kind}");
     }
 }
+
+#[tokio::test]
+async fn what_an_iso_was_copied_from_is_deleted_again_where_the_answer_was_lost() {
+    let (seen_upload, seen_copy) = (Arc::new(Mutex::new(false)), Arc::new(Mutex::new(false)));
+    let fake = Fake::start(move |seen| {
+        let (mut uploaded, mut copied) = (seen_upload.lock().unwrap(), seen_copy.lock().unwrap());
+        let iso = || sync(json!({"name": "cd", "content_type": "iso", "config": {"size": "7"}}));
+        let (method, path) = seen.line.split_once(' ').unwrap();
+        let answer = match (method, path.split('?').next().unwrap()) {
+            ("GET", "/1.0") => sync(json!({"auth": "trusted", "environment": {"server_version": "6.0.4"}})),
+            ("GET", "/1.0/projects/pro") => sync(json!({"name": "pro", "config": {}})),
+            ("GET", "/1.0/operations") => sync(json!({})),
+            ("GET", path) if path.ends_with("/cd") && *copied || path.contains("/anklume-") && *uploaded => iso(),
+            ("GET", _) => error(404, "Storage volume not found"),
+            ("POST", _) => {
+                if seen.body.is_null() {
+                    *uploaded = true;
+                } else {
+                    *copied = true;
+                }
+                sync(json!({}))
+            }
+            ("DELETE", _) if *copied && seen.nth == 1 => raw(200, "half an ans"),
+            ("DELETE", _) => error(404, "Storage volume not found"),
+            _ => sync(json!({})),
+        };
+        async move { answer }
+    })
+    .await;
+    let file = fake.path().with_file_name("cd.iso");
+    std::fs::write(&file, "content").unwrap();
+    let source = map([("file", file.to_str().unwrap().into())]);
+    let values = map([
+        ("name", "cd".into()),
+        ("domain", "pro".into()),
+        ("pool", "default".into()),
+        ("content_type", "iso".into()),
+        ("source", source),
+        ("delete_protection", false.into()),
+    ]);
+    create(&fake, &Stopper::new(), "anklume_volume", values).await.unwrap();
+    let deletes = fake.lines().into_iter().filter(|line| line.starts_with("DELETE")).count();
+    assert_eq!(deletes, 3, "before, once in vain, once more");
+}

@@ -31,7 +31,7 @@ tier() {
 }
 
 if [[ $(id -u) == 0 && -e /etc/debian_version ]]; then tier install tests/lab/install.sh; fi
-for name in fmt-check lint deny docs-check unit plugin fake fuzz web nft testacc vm; do tier "$name" make --no-print-directory "$name"; done
+for name in fmt-check lint deny docs-check unit plugin fake fuzz web nft testacc chaos vm; do tier "$name" make --no-print-directory "$name"; done
 
 version() { "$@" 2>/dev/null | grep -m1 -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' || echo "not installed"; }
 printf '\n== what ran against what\n'

@@ -62,7 +62,11 @@ impl Resource<Session> for Domain {
             return Ok(None);
         }
         let mut state = pieces.state(session, name, &current.state);
-        let private = pieces.private(current.private, &state);
+        let private = match marks::is_lost(&current.private) {
+            true => pieces.found_again(session),
+            false => current.private,
+        };
+        let private = pieces.private(private, &state);
         pieces.show_moved(&mut state, &private);
         Ok(Some(Stored::new(state, private)))
     }
@@ -98,15 +102,10 @@ impl Resource<Session> for Domain {
             .into());
         };
         state::adoptable(project, network)?;
-        let mut private = Private::default();
-        private.set("prefix", session.prefix());
-        marks::keep(&mut private, marks::carried(&project.config));
-        let other = Some(&network.config).filter(|config| marks::carried(config) != marks::carried(&project.config));
-        marks::keep_before(&mut private, other);
         let mut prior = Value::object();
         prior.set("timeouts", timeouts::stored(&project.config));
         let state = pieces.state(session, id, &prior);
-        let private = pieces.private(private, &state);
+        let private = pieces.private(pieces.found_again(session), &state);
         Ok(Stored::new(state, private))
     }
 }

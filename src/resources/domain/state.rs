@@ -97,6 +97,18 @@ impl Pieces {
         }
     }
 
+    /// The marks that stand on project and bridge, to be kept beside the state.
+    pub(super) fn found_again(&self, session: &Session) -> Private {
+        let mut private = Private::default();
+        private.set("prefix", session.prefix());
+        let of = |config: Option<&incus::Config>| config.map_or("", marks::carried).to_owned();
+        let project = of(self.project.as_ref().map(|project| &project.config));
+        marks::keep(&mut private, &project);
+        let network = self.network.as_ref().map(|network| &network.config);
+        marks::keep_before(&mut private, network.filter(|config| marks::carried(config) != project));
+        private
+    }
+
     /// What is remembered beside the state: the subnet and pool that the domain was given.
     pub(super) fn private(&self, mut private: Private, state: &Value) -> Private {
         let marked = self.project.as_ref().and_then(|project| marks::read_stored(&project.config, "subnet"));

@@ -28,8 +28,11 @@ pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Res
         // What others made under the name of ours, which is gone.
         return Ok(None);
     }
-    let owned = owned(&current.private);
-    let mut private = current.private;
+    let mut private = match marks::is_lost(&current.private) {
+        true => found_again(session, &found),
+        false => current.private,
+    };
+    let owned = owned(&private);
     let state = refreshed(&target, &found, &current.state, owned, &mut private)
         .await
         .map_err(|error| target.failure("read", &error))?;
@@ -97,20 +100,26 @@ pub(super) async fn import(session: &Session, call: &Call, id: &str) -> Result<S
         );
         return Err(Diagnostic::error(Path::root(), "Unable to import instance: it does not exist", detail).into());
     };
-    let mut private = Private::default();
-    marks::keep(&mut private, marks::carried(&found.config));
-    private.set("prefix", session.prefix());
-    let (nic, root) = target::stored_overrides(&found);
-    target::overrides(&mut private, nic, root);
-    if marks::read_stored(&found.config, "image").is_none() {
-        private.set(plan::IMAGE, "kept");
-    }
+    let mut private = found_again(session, &found);
     let prior = kept(&found, domain, name);
     let owned = owned(&private);
     let state = refreshed(&target, &found, &prior, owned, &mut private)
         .await
         .map_err(|error| target.failure("import", &error))?;
     Ok(Stored::new(state, private))
+}
+
+/// What is kept beside the state, as far as the instance itself tells.
+fn found_again(session: &Session, found: &Instance) -> Private {
+    let mut private = Private::default();
+    marks::keep(&mut private, marks::carried(&found.config));
+    private.set("prefix", session.prefix());
+    let (nic, root) = target::stored_overrides(found);
+    target::overrides(&mut private, nic, root);
+    if marks::read_stored(&found.config, "image").is_none() {
+        private.set(plan::IMAGE, "kept");
+    }
+    private
 }
 
 /// What was written on the instance because Incus has no place for it, and the defaults of the rest.

@@ -67,14 +67,9 @@ pub(super) fn keep(session: &Session, mark: &Fingerprint) -> Private {
     private
 }
 
-/// The mark that was kept.
-pub(super) fn kept(private: &Private) -> Result<Fingerprint, Diagnostic> {
-    parse(private.get(KEPT).unwrap_or_default())
-}
-
-/// Whether one was kept: a tainted object is destroyed without what was kept beside it.
-pub(super) fn is_kept(private: &Private) -> bool {
-    private.get(KEPT).is_some()
+/// The mark that was kept; none where what stands beside the state was lost ([`marks::is_lost`]).
+pub(super) fn kept(private: &Private) -> Result<Option<Fingerprint>, Diagnostic> {
+    private.get(KEPT).map(parse).transpose()
 }
 
 /// The mark in the comment of a table, if it has the owner of `ours`.

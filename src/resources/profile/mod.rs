@@ -97,7 +97,13 @@ impl Resource<Session> for Profile {
         let found = client.read_profile(&session.project(domain), name).await;
         let found = found.map_err(|error| failed("read", name, domain, &error))?;
         let own = found.filter(|profile| marks::same_incarnation(&profile.config, &current.private));
-        Ok(own.map(|profile| Stored::new(state(&profile, &current.state), current.private)))
+        Ok(own.map(|profile| {
+            let private = match marks::is_lost(&current.private) {
+                true => private(session, marks::carried(&profile.config)),
+                false => current.private,
+            };
+            Stored::new(state(&profile, &current.state), private)
+        }))
     }
 
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {

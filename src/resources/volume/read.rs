@@ -32,11 +32,13 @@ pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Res
     let found = target.read().await.map_err(|error| target.failed("read", &error))?;
     // What others made under its name is not it.
     let found = found.filter(|found| marks::same_incarnation(&found.config, &current.private));
-    let filled = Filled::of(&current.private);
     Ok(found.map(|found| {
-        let mut private = current.private;
+        let mut private = match marks::is_lost(&current.private) {
+            true => private(session, marks::carried(&found.config)),
+            false => current.private,
+        };
         model::keep_rigid(&found, &mut private);
-        Stored::new(state(session, &target, &found, &current.state, &filled), private)
+        Stored::new(state(session, &target, &found, &current.state, &Filled::of(&private)), private)
     }))
 }
 

@@ -1,0 +1,124 @@
+//! A socket between the provider and Incus that passes requests on, or does not.
+
+use std::io::{BufReader, Result, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::control::Control;
+use crate::fault::{Fault, When};
+use crate::http::{Message, Side};
+use crate::step;
+
+/// Listens at `socket` for as long as the process runs.
+pub(crate) fn open(socket: &Path, incus: PathBuf, control: Arc<Control>) -> Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (incus, control) = (incus.clone(), Arc::clone(&control));
+            // A connection that breaks is what this is for.
+            thread::spawn(move || serve(client, &incus, &control));
+        }
+    });
+    Ok(())
+}
+
+/// What becomes of a connection after a request.
+#[derive(PartialEq, Eq)]
+enum Then {
+    Next,
+    Close,
+}
+
+fn serve(client: UnixStream, incus: &Path, control: &Control) -> Result<()> {
+    if control.is_away() {
+        return Ok(());
+    }
+    control.provider(rustix::net::sockopt::socket_peercred(&client)?.pid);
+    let server = UnixStream::connect(incus)?;
+    let mut requests = BufReader::new(client.try_clone()?);
+    let mut answers = BufReader::new(server.try_clone()?);
+    while let Some(request) = Message::read(&mut requests, Side::Request)? {
+        let fault = control.meet(step::of(&request).as_deref());
+        if control.is_away() {
+            break;
+        }
+        let pair = Pair { client: &client, server: &server, control };
+        if pair.pass(&request, &mut answers, fault)? == Then::Close {
+            break;
+        }
+    }
+    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+    Ok(())
+}
+
+struct Pair<'a> {
+    client: &'a UnixStream,
+    server: &'a UnixStream,
+    control: &'a Control,
+}
+
+impl Pair<'_> {
+    fn pass(&self, request: &Message, answers: &mut BufReader<UnixStream>, fault: Option<Fault>) -> Result<Then> {
+        let (mut client, mut server) = (self.client, self.server);
+        match fault {
+            Some(Fault::CutBefore) => return Ok(Then::Close),
+            Some(Fault::CutRequest) => {
+                server.write_all(request.half())?;
+                return Ok(Then::Close);
+            }
+            Some(Fault::Busy) => {
+                let body =
+                    r#"{"type":"error","error":"Instance is busy running a \"start\" operation","error_code":500}"#;
+                let head = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length";
+                client.write_all(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes())?;
+                return Ok(Then::Next);
+            }
+            Some(Fault::End(who, When::Before)) => {
+                self.control.end(who);
+                if who.cuts() {
+                    return Ok(Then::Close);
+                }
+            }
+            _ => {}
+        }
+        server.write_all(&request.bytes)?;
+        if let Some(Fault::End(who, When::Sent)) = fault {
+            self.control.end(who);
+            if who.cuts() {
+                return Ok(Then::Close);
+            }
+        }
+        let Some(answer) = Message::read(answers, Side::Answer)? else { return Ok(Then::Close) };
+        match fault {
+            Some(Fault::DropAnswer) => return Ok(Then::Close),
+            Some(Fault::CutAnswer) => {
+                client.write_all(answer.half())?;
+                return Ok(Then::Close);
+            }
+            Some(Fault::Slow(ms)) => thread::sleep(Duration::from_millis(ms)),
+            Some(Fault::End(who, When::Answered)) => {
+                self.control.end(who);
+                if who.cuts() {
+                    return Ok(Then::Close);
+                }
+            }
+            _ => {}
+        }
+        client.write_all(&answer.bytes)?;
+        if answer.switches() {
+            self.control.keep(self.client.try_clone()?);
+            let (mut from, mut to) = (self.client.try_clone()?, self.server.try_clone()?);
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                to.shutdown(Shutdown::Both)
+            });
+            std::io::copy(answers, &mut client)?;
+            return Ok(Then::Close);
+        }
+        Ok(Then::Next)
+    }
+}
