@@ -11,7 +11,9 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     let place = place::find(session, call, &prior.state, "delete", "delete").await?;
     let failed = |error| told::failed("delete", session, &error);
     match mark::kept(&prior.private)? {
-        Some(mark) => place.host.remove(&mark, file.as_ref(), &place.limit).await.map_err(failed)?,
+        Some(mark) => {
+            place.host.remove(&mark, file.as_ref(), &place.limit).await.map_err(failed)?;
+        }
         None => {
             let any = mark::new(session, &Value::Null)?;
             if let Some(path) = &file {
