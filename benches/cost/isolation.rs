@@ -33,10 +33,10 @@ fn values() -> String {
     format!(
         r#"domains = {{ for n in range(var.n / {EACH}) : format("d%03d", n) => null }}
   policies = {{
-    for n in range(var.n) : format("p%04d", n) => {{
-      from     = format("d%03d", n % (var.n / {EACH}))
-      to       = format("d%03d", (n + 1 + floor(n / (var.n / {EACH}))) % (var.n / {EACH}))
-      ports    = [n == 0 ? var.port : "443", "8000-8010"]
+    for it in setproduct(range(var.n / {EACH}), range({EACH})) : format("p%03d-%d", it[0], it[1]) => {{
+      from     = format("d%03d", it[0])
+      to       = format("d%03d", (it[0] + 1 + it[1]) % (var.n / {EACH}))
+      ports    = [it[0] + it[1] == 0 ? var.port : "443", "8000-8010"]
       protocol = "tcp"
     }}
   }}"#

@@ -220,7 +220,8 @@ fn offline(run: &Workspace) {
     println!("200 domains and 2,000 policies: {own_ms} ms of {whole:?} are the provider's ({})", run.client());
     // The schema, the validation, the configuration and the plan at least.
     assert!(times.len() >= 4 && text.contains("\"policy/p1999\""), "{times:?}");
-    assert!(own_ms < 1000 && whole < Duration::from_secs(10), "{own_ms} ms of {whole:?}");
+    // The longest is the plan.
+    assert!(times.iter().all(|time| *time < 1000) && whole < Duration::from_secs(10), "{times:?} ms of {whole:?}");
     // All that is wrong, at once.
     let wrong = "    a = { from = \"a\", to = \"host\" }\n    b = { from = \"a\", to = \"b\", ports = [\"443\"] }";
     run.configure(&isolation(&["a", "b"], wrong, ""));
