@@ -194,6 +194,11 @@ impl Client {
         self.read_wait().ends("GET /1.0", server).await.cloned()
     }
 
+    /// What it said of itself, if it was asked.
+    pub(crate) fn known_server(&self) -> Option<&Server> {
+        self.inner.server.get().map(Arc::as_ref)
+    }
+
     fn untrusted(&self) -> Error {
         Error::Connect { endpoint: self.endpoint().to_string(), fault: ConnectFault::Untrusted, source: None }
     }

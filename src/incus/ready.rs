@@ -18,6 +18,7 @@ use super::error::{Error, Refusal};
 use super::instance::{Instance, Kind, State};
 use super::is_false;
 use super::run::Wait;
+use super::server::Server;
 use guest::{Guest, Remote};
 pub(crate) use watch::Waits;
 use watch::{Ended, Watch};
@@ -195,7 +196,7 @@ impl Client {
         let remote = Remote::new(self, project, name);
         // No event tells of a container's address, and a stop is seen by the poll.
         let events = limits.agent.map(|_| self.events());
-        let announced = events.is_some() && self.server().await?.announces_agents();
+        let announced = self.known_server().is_some_and(Server::announces_agents);
         let watch = Watch::new(&remote, events, self.waits(), wait);
         let waiter = Waiter { watch, guest: &remote, nic, limits, started, announced, address: None };
         waiter.run().await

@@ -138,6 +138,9 @@ fn advice(error: &Error) -> (Path, String) {
             Refusal::PoolNotFound => {
                 at("storage_pool", "There is no such storage pool. List them:\n\n    incus storage list")
             }
+            Refusal::HalfMade => root(
+                "Incus was interrupted while it made the instance, and has no more than its record. Apply again: it is destroyed and made anew.",
+            ),
             Refusal::ProfileNotFound => at(
                 "profiles",
                 "A profile of the list is missing in the domain. Refer to it as `anklume_profile.<name>.name`, so that it is made first.",

@@ -70,6 +70,8 @@ pub enum Refusal {
     TokenRefused,
     /// The client is not allowed to.
     Forbidden,
+    /// Incus was interrupted while it made the instance, of which it has the record alone.
+    HalfMade,
     /// The container's monitor ended at the start; its log says why.
     StartFailed,
     /// A volume cannot become smaller, or not that small.
@@ -104,7 +106,9 @@ impl Refusal {
         if let Some(meaning) = Self::of_name(text) {
             return meaning;
         }
-        let phrases: [(bool, Self); 29] = [
+        let phrases: [(bool, Self); 30] = [
+            // The record has no volume: seen after the daemon was killed in the middle of a create.
+            (has("failed getting instance pool"), Self::HalfMade),
             // Deleting one bridge while another goes: Incus walks all links of the host.
             (has("is busy running a") || has("failed to delete bridge children interfaces"), Self::Busy),
             (Self::is_about_the_database(&low), Self::DatabaseBusy),
@@ -278,6 +282,7 @@ mod tests {
             "Failed creating instance record: Failed initializing instance: Failed loading storage pool: Storage pool not found",
             PoolNotFound,
         );
+        check(404, "Failed getting instance pool: Instance storage pool not found", HalfMade);
         check(500, r#"Requested profile "x" doesn't exist"#, ProfileNotFound);
         check(
             500,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::plugin::{Path, Private, Value};
+use crate::resources::marks;
 
 const MEMORY: &str = "limits.memory";
 
@@ -79,9 +80,11 @@ pub(super) fn reasons(config: &Value, prior: &Value, planned: &Value, private: &
     reasons
 }
 
-/// Whether an address of DHCP, which may be the same, becomes a static one.
+/// Whether an address of DHCP, which may be the same, becomes a static one. Where what was kept is lost, nothing says
+/// which it was, and the same address is taken for the same.
 pub(super) fn pins(config: &Value, private: &Private) -> bool {
-    config.get("ipv4_address").as_str().is_some() && private.get(super::plan::IPV4) != Some("static")
+    let was_static = private.get(super::plan::IPV4) == Some("static") || marks::is_lost(private);
+    config.get("ipv4_address").as_str().is_some() && !was_static
 }
 
 /// A root disk that goes to another storage pool, for which Incus needs the instance stopped: the attribute that says so.
