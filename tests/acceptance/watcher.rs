@@ -17,8 +17,10 @@ use crate::cli::Workspace;
 const LOOK: Duration = Duration::from_millis(500);
 /// How long the watcher may lag behind the provider.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks after the announcement.
+/// Between two looks after the announcement; where several machines are emulated, each look is one handshake more that keeps
+/// their agents from answering.
 const LOOK_UP: Duration = Duration::from_millis(50);
+const LOOK_UP_EMULATED: Duration = Duration::from_secs(2);
 
 /// The event of an agent that answers.
 const AGENT: &str = "instance-agent-started";
@@ -40,6 +42,11 @@ impl Seen {
     /// The later of the agent and a global address.
     pub(crate) fn usable(&self) -> Instant {
         self.agent_event.unwrap_or(self.answers).max(self.address)
+    }
+
+    /// The same, with the agent as the watcher saw it answer.
+    pub(crate) fn answered(&self) -> Instant {
+        self.answers.max(self.address)
     }
 
     pub(crate) fn print(&self, ended: Instant) {
@@ -108,6 +115,11 @@ impl Watcher {
             }
             events
         });
+        let pause = match (announces, names.len() > 1 && run.is_emulated()) {
+            (true, true) => LOOK_UP_EMULATED,
+            (true, false) => LOOK_UP,
+            (false, _) => LOOK,
+        };
         let machines = names.iter().map(|name| {
             let (socket, over, announced) = (run.socket(), Arc::clone(&over), Arc::clone(&announced));
             let (project, machine) = (project.to_owned(), (*name).to_owned());
@@ -117,7 +129,6 @@ impl Watcher {
                 while announces && !over.load(Ordering::Relaxed) && !announced.lock().unwrap().contains(&machine) {
                     thread::sleep(Duration::from_millis(5));
                 }
-                let pause = if announces { LOOK_UP } else { LOOK };
                 runtime.block_on(look(&client, &project, &machine, &over, pause))
             });
             ((*name).to_owned(), looking)

@@ -72,8 +72,18 @@ pub(super) struct Watch<'w> {
     last: String,
     took: Duration,
     woken: bool,
+    news: News,
+}
+
+/// What events told so far.
+#[derive(Clone, Copy, Default)]
+struct News {
+    /// They arrive.
+    connected: bool,
+    /// Of its agent, that it answers.
+    agent: bool,
+    /// Of it, that it went down by itself.
     down: bool,
-    hears: bool,
 }
 
 impl<'w> Watch<'w> {
@@ -88,8 +98,7 @@ impl<'w> Watch<'w> {
             last: String::new(),
             took: Duration::ZERO,
             woken: false,
-            down: false,
-            hears: false,
+            news: News::default(),
         }
     }
 
@@ -110,13 +119,13 @@ impl<'w> Watch<'w> {
 
     /// Whether an event said that it went down by itself, and nothing since that it is up.
     pub(super) fn is_down(&self) -> bool {
-        self.down
+        self.news.down
     }
 
     /// Its agent answers: what was said of its end before the last look began is past. That it runs says less: Incus tells
     /// of the end while it still calls it running.
     pub(super) fn is_up(&mut self) {
-        self.down &= self.woken;
+        self.news.down &= self.woken;
     }
 
     /// What was last seen.
@@ -143,7 +152,7 @@ impl<'w> Watch<'w> {
                     ended = ended => return Err(ended),
                     told = wake(self.events.as_mut(), self.about), if !woken => {
                         woken = true;
-                        note(told, &mut self.hears, &mut self.down);
+                        self.news.note(told);
                     }
                     () = tokio::time::sleep_until(asked + PATIENCE), if woken => break None,
                 }
@@ -203,7 +212,8 @@ impl<'w> Watch<'w> {
 
     /// Until the agent may answer, which an event tells where one `announces` it.
     pub(super) async fn pause_for_agent(&mut self, announces: bool) -> Result<(), Ended> {
-        let shortest = if announces && self.hears { INSURANCE } else { SHORTEST };
+        let is_due = self.news.agent || !self.news.connected;
+        let shortest = if announces && !is_due { INSURANCE } else { SHORTEST };
         self.rest(shortest).await
     }
 
@@ -216,7 +226,7 @@ impl<'w> Watch<'w> {
             biased;
             ended = ended => Err(ended),
             told = wake(self.events.as_mut(), self.about) => {
-                note(told, &mut self.hears, &mut self.down);
+                self.news.note(told);
                 Ok(())
             }
             () = tokio::time::sleep(length) => Ok(()),
@@ -247,17 +257,22 @@ async fn ended(wait: &Wait, limit: Option<(Instant, Duration)>) -> Ended {
 #[derive(Clone, Copy)]
 enum Told {
     /// Whether events arrive from now on.
-    Hears(bool),
+    Connected(bool),
+    /// Whether its agent answers.
+    Agent(bool),
     /// It was started, or went down.
     Down(bool),
     Nothing,
 }
 
-fn note(told: Told, hears: &mut bool, down: &mut bool) {
-    match told {
-        Told::Hears(yes) => *hears = yes,
-        Told::Down(yes) => *down = yes,
-        Told::Nothing => {}
+impl News {
+    fn note(&mut self, told: Told) {
+        match told {
+            Told::Connected(yes) => self.connected = yes,
+            Told::Agent(yes) => self.agent = yes,
+            Told::Down(yes) => (self.down, self.agent) = (yes, false),
+            Told::Nothing => {}
+        }
     }
 }
 
@@ -266,12 +281,14 @@ async fn wake(events: Option<&mut Subscription>, about: &dyn About) -> Told {
     let Some(events) = events else { return std::future::pending().await };
     loop {
         match events.next().await {
-            Notice::Connected => return Told::Hears(true),
-            Notice::Lost => return Told::Hears(false),
+            Notice::Connected => return Told::Connected(true),
+            Notice::Lost => return Told::Connected(false),
             Notice::Event(event) if WAKING.contains(&event.action()) && about.concerns(&event) => {
                 return match event.action() {
                     DOWN => Told::Down(true),
                     "instance-started" | "instance-restarted" => Told::Down(false),
+                    "instance-agent-started" => Told::Agent(true),
+                    "instance-agent-stopped" => Told::Agent(false),
                     _ => Told::Nothing,
                 };
             }
