@@ -49,6 +49,11 @@ impl Operation {
         let path = |text: &str| decoded(text.split_once('?').map_or(text, |(path, _)| path));
         paths.filter_map(|path| path.as_str()).any(|text| path(text) == decoded(&request.path))
     }
+
+    /// Whether it may copy a volume, of which Incus says no more than the kind.
+    pub fn may_copy_a_volume(&self) -> bool {
+        self.resources.is_empty() && self.description.to_lowercase().contains("volume")
+    }
 }
 
 fn decoded(path: &str) -> String {

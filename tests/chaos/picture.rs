@@ -54,9 +54,9 @@ fn of_object(object: &Value) -> Value {
         }
     }
     let config = object["config"].as_object().into_iter().flatten();
-    let lasting = config.filter(|(key, _)| {
-        !key.starts_with("volatile.") && !key.ends_with("incarnation") && !key.ends_with("fingerprint")
-    });
+    let of_a_round = ["incarnation", "fingerprint", ".made", ".owner"];
+    let lasting =
+        config.filter(|(key, _)| !key.starts_with("volatile.") && !of_a_round.iter().any(|end| key.ends_with(end)));
     kept.insert("config".to_owned(), lasting.map(|(key, value)| (key.clone(), value.clone())).collect());
     Value::Object(kept)
 }

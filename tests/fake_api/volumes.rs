@@ -258,3 +258,38 @@ async fn the_marks_of_an_iso_that_is_gone_go_with_its_delete() {
     delete(&fake, &Call::default(), "iso").await.unwrap();
     assert!(marks(&kept) == 1 && kept.lock().unwrap().len() == 1, "its own is deleted with its marks");
 }
+
+#[tokio::test]
+async fn an_iso_of_ours_is_made_anew_only_where_its_upload_may_have_been_cut_and_its_length_says_so() {
+    let file = {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[7; 5000]).unwrap();
+        file
+    };
+    let config = || {
+        Value::from_json(&json!({"name": "cd", "domain": "pro", "pool": "default", "content_type": "iso",
+            "delete_protection": false, "source": {"file": file.path()}}))
+    };
+    for (uploading, size, made_anew, taken) in
+        [(true, "5000", true, false), (true, "5001", false, true), (false, "5000", false, false)]
+    {
+        let (fake, kept) = keeper(&[project()], |_| None).await;
+        resource(KIND).create(&session(&fake, "me"), &Call::default(), input(config())).await.unwrap();
+        let before = {
+            let mut kept = kept.lock().unwrap();
+            let marks = kept.get_mut("/1.0/projects/pro").unwrap()["config"].as_object_mut().unwrap();
+            assert!(marks.contains_key("user.anklume.iso.default.cd.incarnation"), "{marks:?}");
+            if uploading {
+                marks.insert("user.anklume.iso.default.cd.uploading".into(), "true".into());
+            }
+            let found = json!({"name": "cd", "content_type": "iso", "config": {"size": size}, "used_by": []});
+            kept.insert(format!("{VOLUMES}/cd"), found);
+            writes(&fake).len()
+        };
+        let again = resource(KIND).create(&session(&fake, "me"), &Call::default(), input(config())).await;
+        let writes = writes(&fake).split_off(before);
+        assert_eq!(again.is_err(), taken, "{:?}", again.err().map(|failure| failure.diagnostics));
+        let deletes = writes.iter().filter(|line| line.starts_with("DELETE")).count();
+        assert_eq!(deletes, usize::from(made_anew), "{writes:?}");
+    }
+}

@@ -11,7 +11,7 @@ use super::target::{self, Target};
 use super::update::{self, Change, Restart, Unconverged};
 use super::wait::{self, Up};
 use super::{KIND, SECRET, preflight, read, unready};
-use crate::incus::instance::{self, Source};
+use crate::incus::instance::{self, Instance, Source};
 use crate::incus::{Client, Config, Devices, Error, Refusal, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
@@ -204,7 +204,11 @@ impl<'s> Creation<'s> {
             }
             Err(error) => {
                 let told = self.failure(&error).await;
-                let found = self.target.look_back().await.ok().flatten().unwrap_or(found);
+                let mut found = self.target.look_back().await.ok().flatten().unwrap_or(found);
+                if error.refusal() == Some(&Refusal::HalfMade) {
+                    // A record without a volume has nothing to protect.
+                    self.lift(&mut found).await;
+                }
                 let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
                 Err(told.with_partial(self.stored(&input.planned, up)))
             }
@@ -221,18 +225,24 @@ impl<'s> Creation<'s> {
             Err(_) if error.may_have_been_sent() => return told.with_partial(self.unseen(input)),
             Err(_) => return told,
         };
-        if found.config.contains_key(PROTECTION) {
-            // Its own time: the call's may be over, and the object has to be destroyable whatever ended it.
-            let brief = Wait::within(LIFT, CancellationToken::new());
-            match self.target.put(PROTECTION, None, &brief).await {
-                Ok(()) => {
-                    found.config.remove(PROTECTION);
-                }
-                Err(error) => tracing::warn!(instance = %self.target.name, %error, "protection not lifted"),
-            }
-        }
+        self.lift(&mut found).await;
         let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
         told.with_partial(self.stored(&input.planned, up))
+    }
+
+    /// Takes the protection off what has to be destroyable.
+    async fn lift(&self, found: &mut Instance) {
+        if !found.config.contains_key(PROTECTION) {
+            return;
+        }
+        // Its own time: the call's may be over.
+        let brief = Wait::within(LIFT, CancellationToken::new());
+        match self.target.put(PROTECTION, None, &brief).await {
+            Ok(()) => {
+                found.config.remove(PROTECTION);
+            }
+            Err(error) => tracing::warn!(instance = %self.target.name, %error, "protection not lifted"),
+        }
     }
 
     async fn failure(&self, error: &Error) -> Failure {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::model::{self, Filled, Model};
 use super::schema::read_headers;
 use super::source::Unfilled;
-use super::target::{MADE, Target};
+use super::target::{Target, UPLOADING};
 use super::{KIND, LIMIT, read, source, users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Wait};
@@ -143,6 +143,7 @@ impl Creation<'_> {
 
     async fn bring(&self) -> Result<(), Error> {
         let write = |volume: &mut Volume| {
+            volume.config.remove(&marks::stored(UPLOADING));
             self.marks.write(&mut volume.config);
             let filled = Filled::beside(volume, &self.model);
             self.model.apply(volume, &filled);
@@ -154,6 +155,7 @@ impl Creation<'_> {
     /// An ISO is uploaded without its description, and is known by when it was made from then on.
     async fn describe(&self) -> Result<(), Error> {
         let describe = |volume: &mut Volume| {
+            volume.config.remove(&marks::stored(UPLOADING));
             let filled = Filled::beside(volume, &self.model);
             self.model.apply(volume, &filled);
             true
@@ -241,14 +243,20 @@ impl Creation<'_> {
         target.settle(wait).await.map_err(|error| failed(&error))?;
         if let Some(found) = target.fetch().await.map_err(|error| failed(&error))? {
             let made = self.recognise(&found)?;
-            if !found.used_by.is_empty() || marks::read_stored(&found.config, MADE).is_some() {
+            if !found.used_by.is_empty() || marks::read_stored(&found.config, UPLOADING).is_none() {
                 return Ok(made);
+            }
+            // What others made under the name meanwhile is not of its length.
+            let length = source::length(target, &self.model, &self.headers, wait).await?;
+            if length.is_none() || length != found.config.get(model::SIZE).and_then(|text| text.parse().ok()) {
+                return Err(refusal::taken("volume", &target.name, KIND, &target.id()).into());
             }
             target.delete(true, wait).await.map_err(|error| failed(&error))?;
         }
         let mut wanted = Volume::default();
         self.model.apply(&mut wanted, &Filled::default());
         self.marks.write(&mut wanted.config);
+        wanted.config.insert(marks::stored(UPLOADING), "true".to_owned());
         if let Err(error) = target.write_marks(&wanted.config, wait).await {
             return Err(target.explain("create", &error).await.into());
         }
@@ -263,8 +271,10 @@ impl Creation<'_> {
         if whole && !taken && stands.await.unwrap_or(true) {
             return Ok(Made::New);
         }
-        // The marks stand under the name, whoever has it: they would make it ours.
-        if let Err(error) = target.write_marks(&Config::new(), &brief).await {
+        // The marks stand under the name, whoever has it: they would make it ours. Incus may still take what it has whole.
+        if (taken || !whole)
+            && let Err(error) = target.write_marks(&Config::new(), &brief).await
+        {
             tracing::warn!(volume = %target.id(), %error, "the marks of an ISO were not taken away");
         }
         Err(match taken {

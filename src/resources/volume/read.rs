@@ -34,7 +34,7 @@ pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Res
     let found = found.filter(|found| marks::same_incarnation(&found.config, &current.private));
     Ok(found.map(|found| {
         let mut private = match marks::is_lost(&current.private) {
-            true => private(session, marks::carried(&found.config)),
+            true => found_again(session, &found),
             false => current.private,
         };
         model::keep_rigid(&found, &mut private);
@@ -62,15 +62,21 @@ pub(super) async fn import(session: &Session, call: &Call, id: &str) -> Result<S
         );
         return Err(Diagnostic::error(Path::root(), "Unable to import volume: it does not exist", detail).into());
     };
-    let mut private = private(session, marks::carried(&found.config));
-    if !found.config.contains_key(marks::FINGERPRINT) {
-        private.set(SOURCE, "kept");
-    }
+    let mut private = found_again(session, &found);
     model::keep_rigid(&found, &mut private);
     let mut prior = Value::object();
     prior.set("timeouts", timeouts::stored(&found.config));
     let state = state(session, &target, &found, &prior, &Filled::of(&private));
     Ok(Stored::new(state, private))
+}
+
+/// What is kept beside the state, as far as the volume itself tells.
+fn found_again(session: &Session, found: &Volume) -> Private {
+    let mut private = private(session, marks::carried(&found.config));
+    if !found.config.contains_key(marks::FINGERPRINT) {
+        private.set(SOURCE, "kept");
+    }
+    private
 }
 
 fn invalid(id: &str) -> Diagnostic {

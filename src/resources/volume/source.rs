@@ -44,24 +44,11 @@ pub(super) async fn fill(
     wait: &Wait,
 ) -> Result<(), Unfilled> {
     let source = model.source.as_ref().cloned().unwrap_or_default();
-    match (&source.volume, &source.file, &source.url) {
-        (Some(name), ..) => copy(session, into, model, marks, &source, name, wait).await?,
-        (None, Some(file), _) => {
-            let upload =
-                Upload { into, model, sha256: source.sha256.as_ref(), name: file.clone(), at: at("file"), wait };
-            let (stream, length) = upload.begin_file().await?;
-            upload.run(stream, Some(length)).await?;
-        }
-        (None, None, Some(url)) => {
-            let location = Location::parse(url).map_err(|error| refusal::defect("the URL", error))?;
-            let name = location.to_string();
-            let upload = Upload { into, model, sha256: source.sha256.as_ref(), name, at: at("url"), wait };
-            let (stream, length) = upload.begin_web(&location, headers).await?;
+    match &source.volume {
+        Some(name) => copy(session, into, model, marks, &source, name, wait).await?,
+        None => {
+            let (upload, stream, length) = begin(into, model, &source, headers, wait).await?;
             upload.run(stream, length).await?;
-        }
-        (None, None, None) => {
-            let told = problem("source", "a source that names nothing", "Set `volume`, `file` or `url`.".into());
-            return Err(told.into());
         }
     }
     if model.is_iso() {
@@ -82,6 +69,44 @@ pub(super) async fn fill(
         model.apply(volume, &filled) | (before != volume.config)
     };
     into.modify(false, write, wait).await.map_err(|error| into.failed("create", &error).into())
+}
+
+/// How long the file is that a volume is filled with, in bytes, where its server says so.
+pub(super) async fn length(
+    into: &Target<'_>,
+    model: &Model,
+    headers: &Headers,
+    wait: &Wait,
+) -> Result<Option<u64>, Diagnostic> {
+    match &model.source {
+        Some(source) if source.volume.is_none() => Ok(begin(into, model, source, headers, wait).await?.2),
+        _ => Ok(None),
+    }
+}
+
+/// Opens the file of `source`: its upload, its beginning, and its length in bytes.
+async fn begin<'u>(
+    into: &'u Target<'u>,
+    model: &'u Model,
+    source: &'u Source,
+    headers: &Headers,
+    wait: &'u Wait,
+) -> Result<(Upload<'u>, Stream, Option<u64>), Diagnostic> {
+    let upload = |name, at| Upload { into, model, sha256: source.sha256.as_ref(), name, at, wait };
+    match (&source.file, &source.url) {
+        (Some(file), _) => {
+            let upload = upload(file.clone(), at("file"));
+            let (stream, length) = upload.begin_file().await?;
+            Ok((upload, stream, Some(length)))
+        }
+        (None, Some(url)) => {
+            let location = Location::parse(url).map_err(|error| refusal::defect("the URL", error))?;
+            let upload = upload(location.to_string(), at("url"));
+            let (stream, length) = upload.begin_web(&location, headers).await?;
+            Ok((upload, stream, length))
+        }
+        (None, None) => Err(problem("source", "a source that names nothing", "Set `volume`, `file` or `url`.".into())),
+    }
 }
 
 fn at(member: &str) -> Path {

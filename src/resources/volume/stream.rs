@@ -153,7 +153,12 @@ async fn give(
     let ended = loop {
         hash.update(&next);
         bytes += next.len() as u64;
-        match origin.next().await {
+        let read = tokio::select! {
+            biased;
+            () = giver.closed() => return None,
+            read = origin.next() => read,
+        };
+        match read {
             // The last chunk is held back: Incus makes a volume of what is whole.
             Ok(Some(chunk)) => giver.send(Ok(std::mem::replace(&mut next, chunk))).await.ok()?,
             Ok(None) => {

@@ -1,5 +1,8 @@
 //! One volume on the server, and what is done to it. The marks of an ISO, which takes no keys, stand on its project.
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use crate::incus::operation::Operation;
 use crate::incus::project::{self, Project};
 use crate::incus::volume::{self, Volume};
@@ -12,6 +15,8 @@ use crate::resources::{marks, pool, refusal};
 const OURS: &str = "user.anklume.";
 /// The mark of when an ISO was made: the marks stand under its name, and stay when it is deleted by hand.
 pub(super) const MADE: &str = "made";
+/// The mark of an ISO whose upload has not ended, as far as is known.
+pub(super) const UPLOADING: &str = "uploading";
 
 /// A volume by name.
 #[derive(Clone)]
@@ -91,7 +96,7 @@ impl<'c> Target<'c> {
     /// Gives an ISO its marks, unless another one has its name by now.
     fn add_marks(&self, found: &mut Volume, project: Option<Project>) {
         let marks = self.marks(project);
-        if marks.get(&marks::stored(MADE)).is_none_or(|made| Some(made.as_str()) == made_at(found)) {
+        if marks.get(&marks::stored(MADE)).is_none_or(|made| is_same_time(made, made_at(found))) {
             found.config.extend(marks);
         }
     }
@@ -176,7 +181,7 @@ impl<'c> Target<'c> {
         let get = volume::get(&self.project, &self.pool, &self.name);
         let reader = self.client.reading(wait);
         let stands = reader.find::<Volume>(get.clone()).await?.is_some();
-        let concerns = |operation: &Operation| operation.names(&get) || stands && operation.resources.is_empty();
+        let concerns = |operation: &Operation| operation.names(&get) || stands && operation.may_copy_a_volume();
         reader.settle(&self.project, concerns, wait).await
     }
 
@@ -230,6 +235,12 @@ impl<'c> Target<'c> {
     }
 }
 
+/// Incus tells a time in the zone of its host.
+fn is_same_time(made: &str, found: Option<&str>) -> bool {
+    let at = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
+    found.is_some_and(|found| found == made || at(found).is_some_and(|found| Some(found) == at(made)))
+}
+
 /// When Incus made it.
 fn made_at(volume: &Volume) -> Option<&str> {
     volume.rest.get("created_at").and_then(|made| made.as_str())
@@ -261,6 +272,13 @@ mod tests {
         let says = |value: &str| iso_is_protected(&[(key.clone(), value.to_owned())].into(), "default", "cd");
         assert!(["true", "1", "yes", "On"].into_iter().all(says));
         assert!(!["false", "0", "no", ""].into_iter().any(says));
+    }
+
+    #[test]
+    fn a_time_is_the_same_in_every_zone() {
+        assert!(is_same_time("2026-01-02T03:04:05.123Z", Some("2026-01-02T04:04:05.123+01:00")));
+        assert!(!is_same_time("2026-01-02T03:04:05.123Z", Some("2026-01-02T03:04:06.123Z")));
+        assert!(!is_same_time("2026-01-02T03:04:05.123Z", None));
     }
 
     #[test]
