@@ -82,6 +82,22 @@ pub(super) async fn create(fake: &Fake, stop: &Stopper, kind: &str, values: Valu
     resource(kind).create(&session(fake), &Call { stop: stop.clone() }, input(values)).await
 }
 
+/// What is planned for the container `web`, which shall run and waits for no address.
+pub(super) fn container() -> Value {
+    map([
+        ("name", "web".into()),
+        ("domain", "pro".into()),
+        ("type", "lxc".into()),
+        ("image", "debian".into()),
+        ("running", true.into()),
+        ("ephemeral", false.into()),
+        ("restart_on_update", true.into()),
+        ("delete_protection", false.into()),
+        ("stop_timeout", "0s".into()),
+        ("wait", map([("addresses", Value::from(false))])),
+    ])
+}
+
 #[tokio::test]
 async fn a_bridge_whose_answer_was_lost_is_in_the_state() {
     let (fake, stop) = keeper(|seen, _| (seen.line == "POST /1.0/networks").then(|| raw(200, "half an ans"))).await;

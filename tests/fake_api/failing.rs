@@ -14,7 +14,7 @@ use tokio::net::UnixListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::creates::{create, map};
+use super::creates::{container, create};
 use super::fake::{self, Answer, Fake, Seen, error, operation, started, sync};
 
 fn start() -> Request {
@@ -315,19 +315,7 @@ async fn forgotten(made: bool) -> (Fake, Result<Stored, Failure>) {
         }
     })
     .await;
-    let planned = map([
-        ("name", "web".into()),
-        ("domain", "pro".into()),
-        ("type", "lxc".into()),
-        ("image", "debian".into()),
-        ("running", true.into()),
-        ("ephemeral", false.into()),
-        ("restart_on_update", true.into()),
-        ("delete_protection", false.into()),
-        ("stop_timeout", "0s".into()),
-        ("wait", map([("addresses", false.into())])),
-    ]);
-    let result = create(&fake, &CancellationToken::new(), "anklume_instance", planned).await;
+    let result = create(&fake, &CancellationToken::new(), "anklume_instance", container()).await;
     (fake, result)
 }
 

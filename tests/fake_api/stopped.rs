@@ -6,11 +6,10 @@ use anklume::incus::instance::{self, Action, Force};
 use anklume::incus::profile::{self, Profile};
 use anklume::incus::ready::{Addresses, Limits};
 use anklume::incus::{Client, Endpoint, Error, Request, Wait, upload};
-use anklume::plugin::Value;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::creates::{create, map};
+use super::creates::{container, create};
 use super::fake::{Answer, Fake, error, operation, started, sync};
 
 fn start() -> Request {
@@ -163,19 +162,7 @@ async fn an_instance_that_was_being_made_is_in_the_state() {
         }
     })
     .await;
-    let planned = map([
-        ("name", "web".into()),
-        ("domain", "pro".into()),
-        ("type", "lxc".into()),
-        ("image", "debian".into()),
-        ("running", true.into()),
-        ("ephemeral", false.into()),
-        ("restart_on_update", true.into()),
-        ("delete_protection", false.into()),
-        ("stop_timeout", "0s".into()),
-        ("wait", map([("addresses", Value::from(false))])),
-    ]);
-    let failure = create(&fake, &stop, "anklume_instance", planned).await.unwrap_err();
+    let failure = create(&fake, &stop, "anklume_instance", container()).await.unwrap_err();
     let lines = fake.lines();
     assert!(lines.iter().any(|line| line.starts_with("DELETE /1.0/operations/op1")), "{lines:?}");
     assert!(failure.partial.is_some(), "{:?} {lines:?}", failure.diagnostics);

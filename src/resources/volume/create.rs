@@ -1,4 +1,4 @@
-//! Making a volume: empty in one request, or filled under a temporary name and renamed.
+//! Making a volume: empty in one request, filled under a temporary name and renamed, or an ISO under its own.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Filling a volume under a temporary name: from another volume, from a file of this machine, or from one of a web
-//! server. The rename is the caller's.
+//! Filling a volume: from another volume, from a file of this machine, or from one of a web server. Under which name, and
+//! the rename, is the caller's.
 
 use std::path::Path as FilePath;
 
