@@ -86,7 +86,10 @@ fn changes_in_place(run: &Workspace) {
 
 fn drift(run: &Workspace) {
     let (name, incus) = (run.domain("drift"), run.incus());
-    run.configure(&domain(&name, "  description = \"kept\"\n  config = { \"limits.instances\" = \"5\" }"));
+    // A subnet that no other domain is given while this one is moved away from it.
+    let id = run.subnet_id(205);
+    let kept = format!("  description = \"kept\"\n  config = {{ \"limits.instances\" = \"5\" }}\n  subnet_id = {id}");
+    run.configure(&domain(&name, &kept));
     run.apply();
     let bridge = format!("net-{name}");
     let gateway = incus.network(&bridge).unwrap()["config"]["ipv4.address"].clone();
