@@ -7,6 +7,7 @@ mod expiry;
 mod instance;
 mod keys;
 mod marks;
+mod meanwhile;
 mod name;
 mod nft_isolation;
 mod pool;

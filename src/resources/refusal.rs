@@ -192,6 +192,7 @@ fn advice(error: &Error) -> (Path, String) {
             Refusal::CannotShrink => {
                 at("size", "Incus does not make this volume smaller. Set the old size, or a larger one.")
             }
+            Refusal::QuotaTooSmall => at("size", "It holds more than that. Write a larger size."),
             Refusal::InUse => root("Something still uses it. Remove the users first."),
             Refusal::VmKeyNotLive(key) => (
                 Path::from("config").key(key.as_str()),

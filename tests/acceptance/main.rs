@@ -18,6 +18,7 @@ mod interruption;
 mod iso;
 mod lab;
 mod many;
+mod meanwhile;
 mod nft_drift;
 mod nft_host;
 mod nft_isolation;
@@ -47,8 +48,8 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn(&Workspace));
 
 /// What is no matter of the client, or long: the first one shows it.
-const WITH_THE_FIRST_CLIENT: [&str; 10] = [
-    "an_iso_moves_to_another_pool_with_its_marks",
+const WITH_THE_FIRST_CLIENT: [&str; 16] = [
+    "an_iso_moves_and_is_copied_to_another_pool_with_its_marks",
     "a_withdrawn_connection_stops_and_a_kept_one_goes_on",
     "no_packet_passes_while_policies_are_applied",
     "every_change_by_hand_is_shown_by_name_and_repaired",
@@ -58,6 +59,12 @@ const WITH_THE_FIRST_CLIENT: [&str; 10] = [
     "an_apply_of_twenty_containers_outlives_a_restart_of_the_daemon",
     "no_byte_of_a_foreign_object_of_the_same_name_changes",
     "what_the_client_lost_beside_the_state_is_found_again",
+    "thirty_domains_at_once_have_thirty_subnets",
+    "a_volume_moves_to_another_pool_with_its_users_stopped",
+    "a_policy_lets_pass_what_it_says_and_nothing_else",
+    "two_gibibytes_pass_through_little_memory",
+    "a_root_disk_moves_to_another_pool_in_place",
+    "what_changed_after_the_plan_to_what_it_says_is_taken_in",
 ];
 
 fn main() -> ExitCode {
@@ -80,6 +87,7 @@ fn main() -> ExitCode {
         ("nft_drift", nft_drift::CASES),
         ("nft_host", nft_host::CASES),
         ("by_hand", by_hand::CASES),
+        ("meanwhile", meanwhile::CASES),
         ("interruption", interruption::CASES),
         ("restart", restart::CASES),
         ("foreign", foreign::CASES),

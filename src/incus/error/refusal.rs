@@ -76,6 +76,8 @@ pub enum Refusal {
     StartFailed,
     /// A volume cannot become smaller, or not that small.
     CannotShrink,
+    /// What a volume holds is more than its quota.
+    QuotaTooSmall,
     /// The virtual machine ended while it was being started.
     DiedAtStart,
     /// Anything else: show the text.
@@ -106,7 +108,7 @@ impl Refusal {
         if let Some(meaning) = Self::of_name(text) {
             return meaning;
         }
-        let phrases: [(bool, Self); 30] = [
+        let phrases: [(bool, Self); 31] = [
             // The record has no volume: seen after the daemon was killed in the middle of a create.
             (has("failed getting instance pool"), Self::HalfMade),
             // Deleting one bridge while another goes: Incus walks all links of the host.
@@ -142,6 +144,7 @@ impl Refusal {
             (has("already exists") || has("unique constraint failed"), Self::AlreadyExists),
             (has("is currently in use") || has("is still in use"), Self::InUse),
             (has("cannot be shrunk"), Self::CannotShrink),
+            (has("disk quota exceeded"), Self::QuotaTooSmall),
         ];
         if let Some((_, meaning)) = phrases.into_iter().find(|(said, _)| *said) {
             return meaning;
@@ -364,6 +367,11 @@ mod tests {
         check(400, "The storage volume is still in use", InUse);
         check(500, "Volume is still in use by running instances", InUse);
         check(500, "Block volumes cannot be shrunk: Cannot be shrunk", CannotShrink);
+        check(
+            500,
+            "Failed to run: btrfs qgroup limit -e none 0/258 cd.iso: exit status 1 (ERROR: unable to limit requested quota group: Disk quota exceeded)",
+            QuotaTooSmall,
+        );
         check(409, "Volume by that name already exists", AlreadyExists);
         check(400, "Instance is running", IsRunning);
         check(500, "The instance is already running", IsRunning);

@@ -11,7 +11,10 @@ use crate::incus::{self, Client, instance, network, network::Network, project, p
 use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Update};
 use crate::resources::marks::{self, Marks};
 use crate::resources::session::Session;
-use crate::resources::{refusal, timeouts};
+use crate::resources::{meanwhile, refusal, timeouts};
+
+/// What is written in whole, so that what others wrote there meanwhile would be lost.
+const WATCHED: &[&str] = &["description", "config", "network_config", "nat", "subnet"];
 
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
@@ -24,6 +27,12 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let failure = |error: &incus::Error| Failure::from(failed("update", name, error));
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
     refuse_strangers(&there, &domain, &input.private)?;
+    let changes = |pieces: &Pieces| {
+        let now = [&input.prior, &input.planned].map(|like| pieces.state(session, name, like));
+        let changes = meanwhile::changes(&input, WATCHED, [&now[0], &now[1]]);
+        if changes.is_empty() { Ok(()) } else { Err(Failure::from(changes)) }
+    };
+    changes(&there)?;
     let marks = kept_marks(session, &there, &input);
     let maker = Maker { client, domain: &domain, marks: &marks, wait: &wait };
     let pool = match &domain.storage_pool {
@@ -40,15 +49,16 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             if network.config.get("ipv4.address") != Some(&format!("{}/24", subnet.gateway())) {
                 clear_of_instances(client, &domain, subnet).await?;
             }
-            let mut stranger = false;
+            let mut refused = Ok(());
             let write = |network: &mut Network| {
-                stranger = !marks::same_incarnation(&network.config, &input.private);
-                !stranger && domain.apply_network(network, subnet)
+                refused = match marks::same_incarnation(&network.config, &input.private) {
+                    true => changes(&Pieces { network: Some(network.clone()), ..there.clone() }),
+                    false => Err(refusal::stranger("bridge", &domain.bridge).into()),
+                };
+                refused.is_ok() && domain.apply_network(network, subnet)
             };
             client.modify(network::get(&domain.bridge), write, &wait).await.map_err(|error| failure(&error))?;
-            if stranger {
-                return Err(refusal::stranger("bridge", &domain.bridge).into());
-            }
+            refused?;
             (subnet, domain.subnet_id)
         }
         _ => {
@@ -59,15 +69,16 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     };
     let changed = async {
         if there.project.is_some() {
-            let mut stranger = false;
+            let mut refused = Ok(());
             let write = |project: &mut Project| {
-                stranger = !marks::same_incarnation(&project.config, &input.private);
-                !stranger && domain.apply_project(project, subnet, id)
+                refused = match marks::same_incarnation(&project.config, &input.private) {
+                    true => changes(&Pieces { project: Some(project.clone()), ..there.clone() }),
+                    false => Err(refusal::stranger("project", &domain.project).into()),
+                };
+                refused.is_ok() && domain.apply_project(project, subnet, id)
             };
             client.modify(project::get(&domain.project), write, &wait).await.map_err(|error| failure(&error))?;
-            if stranger {
-                return Err(refusal::stranger("project", &domain.project).into());
-            }
+            refused?;
         } else {
             maker.project(false, subnet, id).await.map_err(|error| failure(&error))?;
         }

@@ -175,6 +175,7 @@ impl<'s> Creation<'s> {
             stop_timeout: target::stop_timeout(&input.planned),
             wait: &self.wait,
             private: &self.private,
+            update: None,
         };
         let mark = |config: &mut Config| {
             self.marks.write(config);
@@ -188,6 +189,7 @@ impl<'s> Creation<'s> {
             Err(Unconverged::Stranger) => {
                 return Err(refusal::taken("instance", &self.model.name, KIND, &self.model.id()).into());
             }
+            Err(Unconverged::Meanwhile(changes)) => return Err(changes.into()),
             Err(Unconverged::Incus(error)) => Err(error),
         };
         match adopted {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Inherited, Model};
-use super::state::{self, Seen};
+use super::state::{self, Owned, Seen};
 use super::target::{self, Target, names};
 use super::wait::{self, Up};
 use super::{KIND, SECRET, preflight, read, restart, unready};
@@ -14,9 +14,11 @@ use crate::incus::instance::{self, Instance};
 use crate::incus::{Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Diagnostics, Failure, Private, Stored, Update, Value};
 use crate::resources::session::Session;
-use crate::resources::{marks, refusal, timeouts};
+use crate::resources::{marks, meanwhile, refusal, timeouts};
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// What is written in whole, so that what others wrote there meanwhile would be lost.
+const WATCHED: &[&str] = &["description", "config", "devices", "profiles", "cloud_init"];
 /// How long starting again what was stopped for a change that failed may take: its own time, the call's may be over.
 const BACK: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,8 @@ pub(super) struct Change<'c> {
     pub(super) wait: &'c Wait,
     /// By its incarnation it is known for the one to change.
     pub(super) private: &'c Private,
+    /// What is planned of one that is in the state.
+    pub(super) update: Option<&'c Update>,
 }
 
 /// Why an instance was not brought to what is configured.
@@ -47,6 +51,8 @@ pub(super) struct Change<'c> {
 pub(super) enum Unconverged {
     /// Another instance has its name; that is left alone.
     Stranger,
+    /// Somebody changed it since that was planned; nothing was changed.
+    Meanwhile(Diagnostics),
     /// What Incus refused, or what ended the wait.
     Incus(Error),
 }
@@ -63,10 +69,10 @@ impl<'c> Change<'c> {
     }
 
     async fn write(&self, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Unconverged> {
-        let mut stranger = false;
+        let mut refused = None;
         let write = |found: &mut Instance| {
-            stranger = self.is_stranger(found);
-            if stranger {
+            refused = self.refuse(found).err();
+            if refused.is_some() {
                 return false;
             }
             let before = found.config.clone();
@@ -75,11 +81,22 @@ impl<'c> Change<'c> {
             self.model.apply(found, self.inherited) | marked
         };
         self.target.modify(write, self.wait).await?;
-        if stranger { Err(Unconverged::Stranger) } else { Ok(()) }
+        refused.map_or(Ok(()), Err)
     }
 
-    fn is_stranger(&self, found: &Instance) -> bool {
-        !marks::same_incarnation(&found.config, self.private)
+    /// Refuses another one, and one that is not as it was when this was planned.
+    fn refuse(&self, found: &Instance) -> Result<(), Unconverged> {
+        if !marks::same_incarnation(&found.config, self.private) {
+            return Err(Unconverged::Stranger);
+        }
+        let Some(update) = self.update else { return Ok(()) };
+        let (nic, root) = (self.model.ipv4_address.is_some(), self.model.root_disk.is_some());
+        let now = [
+            &state::state(found, &update.prior, read::owned(&update.private), &Seen::Nothing),
+            &state::state(found, &update.planned, Owned { nic, root }, &Seen::Nothing),
+        ];
+        let changes = meanwhile::changes(update, WATCHED, now);
+        if changes.is_empty() { Ok(()) } else { Err(Unconverged::Meanwhile(changes)) }
     }
 
     /// Stops it. An ephemeral one is made lasting before, as Incus deletes it otherwise.
@@ -95,13 +112,12 @@ impl<'c> Change<'c> {
 ///
 /// # Errors
 ///
-/// Whatever Incus refuses; an instance that was stopped for it is started again first. A stranger under its name.
+/// Whatever Incus refuses; an instance that was stopped for it is started again first. A stranger under its name, and
+/// what others changed meanwhile.
 pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + Sync)) -> Result<(), Unconverged> {
     let found =
         change.target.client.get::<Instance>(instance::get(&change.target.project, &change.target.name)).await?.value;
-    if change.is_stranger(&found) {
-        return Err(Unconverged::Stranger);
-    }
+    change.refuse(&found)?;
     let mut up = !found.is_stopped() && !found.is_paused();
     let pool = change.model.root_pool(change.inherited).filter(|pool| found.root_pool().is_some_and(|now| now != pool));
     let leaves = change.restart == Restart::Yes || change.renamed.is_some() || pool.is_some() || !change.model.running;
@@ -188,6 +204,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         stop_timeout: target::stop_timeout(&input.planned),
         wait: &wait,
         private: &input.private,
+        update: Some(&input),
     };
     let fingerprint = renamed.map(|_| marks::fingerprint(session.owner(), KIND, &model.id(), &input.config, SECRET));
     let owner = marks::of_owner(session.owner());
@@ -200,6 +217,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let changed = match converge(&change, &mark).await {
         Ok(()) => settled(&change, &input.planned, Instant::now()).await,
         Err(Unconverged::Stranger) => return Err(refusal::stranger("instance", old).into()),
+        Err(Unconverged::Meanwhile(changes)) => return Err(changes.into()),
         Err(Unconverged::Incus(error)) => Err(error),
     };
     let owned = read::owned(&private);

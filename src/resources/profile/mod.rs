@@ -12,7 +12,7 @@ use super::cloud_init::{self, CloudInit};
 use super::marks::{self, Found, Marks};
 use super::session::Session;
 use super::timeouts::{self, Timeouts};
-use super::{keys, refusal};
+use super::{keys, meanwhile, refusal};
 use crate::incus::{self, Client, Devices, Wait, profile};
 use crate::plugin::{
     Action, Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Private, Resource, Schema, Stored, Update,
@@ -124,13 +124,15 @@ impl Resource<Session> for Profile {
             )
         });
         let failure = |error: &incus::Error| failed("update", old, &model.domain, error);
-        let mut stranger = false;
+        let (mut stranger, mut changes) = (false, Diagnostics::default());
         client
             .modify(
                 profile::get(&project, old),
                 |profile: &mut profile::Profile| {
                     stranger = !marks::same_incarnation(&profile.config, &input.private);
-                    if stranger {
+                    let now = [&state(profile, &input.prior), &state(profile, &input.planned)];
+                    changes = meanwhile::changes(&input, &["description", "config", "devices", "cloud_init"], now);
+                    if stranger || !changes.is_empty() {
                         return false;
                     }
                     let before = profile.config.clone();
@@ -143,6 +145,9 @@ impl Resource<Session> for Profile {
             .map_err(|error| failure(&error))?;
         if stranger {
             return Err(refusal::stranger("profile", old).into());
+        }
+        if !changes.is_empty() {
+            return Err(changes.into());
         }
         if renamed {
             client.run(profile::rename(&project, old, &model.name), &wait).await.map_err(|error| failure(&error))?;

@@ -247,8 +247,9 @@ impl Creation<'_> {
                 return Ok(made);
             }
             // What others made under the name meanwhile is not of its length.
-            let length = source::length(target, &self.model, &self.headers, wait).await?;
-            if length.is_none() || length != found.config.get(model::SIZE).and_then(|text| text.parse().ok()) {
+            let length = source::length(self.session, target, &self.model, &self.headers, wait).await?;
+            // One without a length is a copy on btrfs.
+            if length.is_none() || model::length(&found).is_some_and(|found| Some(found) != length) {
                 return Err(refusal::taken("volume", &target.name, KIND, &target.id()).into());
             }
             target.delete(true, wait).await.map_err(|error| failed(&error))?;

@@ -174,6 +174,11 @@ pub(super) fn protection(config: &Config) -> Option<bool> {
     marks::read_stored(config, PROTECTION).map(is_true)
 }
 
+/// How long an ISO is, in bytes.
+pub(super) fn length(iso: &Volume) -> Option<u64> {
+    iso.config.get(SIZE).and_then(|text| text.parse().ok())
+}
+
 /// Takes the protection off.
 pub(super) fn lift(volume: &mut Volume) -> bool {
     let before = volume.config.insert(marks::stored(PROTECTION), "false".to_owned());

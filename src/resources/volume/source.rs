@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::form::{self, Form};
-use super::model::{Filled, Model, SIZE, Source};
+use super::model::{self, Filled, Model, SIZE, Source};
 use super::schema::digits;
 use super::stream::{Broken, Origin, Stream};
 use super::target::Target;
@@ -45,7 +45,7 @@ pub(super) async fn fill(
 ) -> Result<(), Unfilled> {
     let source = model.source.as_ref().cloned().unwrap_or_default();
     match &source.volume {
-        Some(name) => copy(session, into, model, marks, &source, name, wait).await?,
+        Some(name) => copy(original(session, into, &source, name).await?, into, model, marks, wait).await?,
         None => {
             let (upload, stream, length) = begin(into, model, &source, headers, wait).await?;
             upload.run(stream, length).await?;
@@ -71,16 +71,18 @@ pub(super) async fn fill(
     into.modify(false, write, wait).await.map_err(|error| into.failed("create", &error).into())
 }
 
-/// How long the file is that a volume is filled with, in bytes, where its server says so.
+/// How long that is what an ISO is filled with, in bytes, where its server says so.
 pub(super) async fn length(
+    session: &Session,
     into: &Target<'_>,
     model: &Model,
     headers: &Headers,
     wait: &Wait,
 ) -> Result<Option<u64>, Diagnostic> {
-    match &model.source {
-        Some(source) if source.volume.is_none() => Ok(begin(into, model, source, headers, wait).await?.2),
-        _ => Ok(None),
+    let Some(source) = &model.source else { return Ok(None) };
+    match &source.volume {
+        Some(name) => Ok(model::length(&original(session, into, source, name).await?.found)),
+        None => Ok(begin(into, model, source, headers, wait).await?.2),
     }
 }
 
@@ -143,43 +145,59 @@ fn large_enough(model: &Model, source: Option<&String>) -> Result<(), Diagnostic
     }
 }
 
-async fn copy(
+/// A volume, or a snapshot of one, that another is made of.
+struct Original<'s> {
+    project: String,
+    pool: String,
+    name: &'s str,
+    snapshot: Option<&'s str>,
+    found: Volume,
+}
+
+/// Looks for the volume `name` of `source`.
+async fn original<'s>(
     session: &Session,
     into: &Target<'_>,
-    model: &Model,
-    marks: &Marks,
-    source: &Source,
-    name: &str,
-    wait: &Wait,
-) -> Result<(), Diagnostic> {
+    source: &'s Source,
+    name: &'s str,
+) -> Result<Original<'s>, Diagnostic> {
     let domain = source.domain.as_deref().unwrap_or(&into.domain);
     let project = session.project(domain);
     let pool = match &source.pool {
         Some(pool) => pool.clone(),
         None => pool::choose(into.client, &project, at("pool")).await?,
     };
-    let request = match &source.snapshot {
-        Some(snapshot) => volume::snapshot(&project, &pool, name, snapshot),
-        None => volume::get(&project, &pool, name),
+    let snapshot = source.snapshot.as_deref();
+    let (request, what, member) = match snapshot {
+        Some(snapshot) => (
+            volume::snapshot(&project, &pool, name, snapshot),
+            format!("snapshot \"{snapshot}\" of the volume \"{name}\""),
+            "snapshot",
+        ),
+        None => (volume::get(&project, &pool, name), format!("volume \"{name}\""), "volume"),
     };
-    let (what, member) = match &source.snapshot {
-        Some(snapshot) => (format!("snapshot \"{snapshot}\" of the volume \"{name}\""), "snapshot"),
-        None => (format!("volume \"{name}\""), "volume"),
-    };
-    let found = match into.client.find::<Volume>(request).await {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            return Err(Diagnostic::error(
-                at(member),
-                "Unable to create volume: no such source",
-                format!(
-                    "There is no {what} in the pool \"{pool}\" of the domain \"{domain}\". Refer to a volume of this configuration as \
-                     `anklume_volume.<name>.name`, so that it is made first; or look:\n\n    incus storage volume list {pool} --project {project}"
-                ),
-            ));
-        }
-        Err(error) => return Err(into.explain("create", &error).await),
-    };
+    match into.client.find::<Volume>(request).await {
+        Ok(Some(found)) => Ok(Original { project, pool, name, snapshot, found }),
+        Ok(None) => Err(Diagnostic::error(
+            at(member),
+            "Unable to create volume: no such source",
+            format!(
+                "There is no {what} in the pool \"{pool}\" of the domain \"{domain}\". Refer to a volume of this configuration as \
+                 `anklume_volume.<name>.name`, so that it is made first; or look:\n\n    incus storage volume list {pool} --project {project}"
+            ),
+        )),
+        Err(error) => Err(into.explain("create", &error).await),
+    }
+}
+
+async fn copy(
+    original: Original<'_>,
+    into: &Target<'_>,
+    model: &Model,
+    marks: &Marks,
+    wait: &Wait,
+) -> Result<(), Diagnostic> {
+    let Original { project, pool, name, snapshot, found } = original;
     if found.content_type != model.content_type {
         return Err(other_content(model, &found.content_type));
     }
@@ -196,14 +214,20 @@ async fn copy(
         }
     }
     marks.write(&mut wanted.config);
-    let body = volume::Create {
+    let mut body = volume::Create {
         name: into.name.clone(),
         content_type: model.content_type.clone(),
         description: wanted.description,
         config: wanted.config,
-        source: Some(volume::Source::copy(&project, &pool, name, source.snapshot.as_deref())),
+        source: Some(volume::Source::copy(&project, &pool, name, snapshot)),
     };
-    match into.client.run(volume::create(&into.project, &into.pool, &body), wait).await {
+    let mut made = into.client.run(volume::create(&into.project, &into.pool, &body), wait).await;
+    // On btrfs a quota of an ISO's own length has no room for the rest of its subvolume (Incus 6.0.4).
+    if model.is_iso() && made.as_ref().is_err_and(|error| error.refusal() == Some(&Refusal::QuotaTooSmall)) {
+        body.config.remove(SIZE);
+        made = into.client.run(volume::create(&into.project, &into.pool, &body), wait).await;
+    }
+    match made {
         Ok(_) => Ok(()),
         Err(error) => Err(into.explain("create", &error).await),
     }

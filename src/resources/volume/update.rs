@@ -6,9 +6,12 @@ use super::target::{MADE, Target, names};
 use super::{LIMIT, read, users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Wait};
-use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Update};
+use crate::plugin::{Call, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Update, Value};
 use crate::resources::session::Session;
-use crate::resources::{marks, refusal, timeouts};
+use crate::resources::{marks, meanwhile, refusal, size, timeouts};
+
+/// What is written in whole, so that what others wrote there meanwhile would be lost.
+const WATCHED: &[&str] = &["description", "config", "size", "snapshots_schedule", "snapshots_expiry"];
 
 /// Updates a volume in place.
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
@@ -24,13 +27,31 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     private.remove(SOURCE);
     let fingerprint = model::fingerprint(session.owner(), &new.id(), &input.config);
     let kept = &input.private;
-    let change = Change { old: &old, new: &new, model: &model, filled: &filled, kept, fingerprint, wait: &wait };
+    let now = |found: &Volume, like: &Value| {
+        let mut state = read::state(session, &old, found, like, &filled);
+        if size::same(state.get("size"), like.get("size")) {
+            state.set("size", like.get("size").clone());
+        }
+        state
+    };
+    let changes =
+        |found: &Volume| meanwhile::changes(&input, WATCHED, [&now(found, &input.prior), &now(found, &input.planned)]);
+    let change = Change {
+        old: &old,
+        new: &new,
+        model: &model,
+        filled: &filled,
+        kept,
+        changes: &changes,
+        fingerprint,
+        wait: &wait,
+    };
     let changed = match change.moves() {
         true => change.carry().await,
         false => change.write().await,
     };
     let changed = match changed {
-        Ok(()) => new.fetch().await.map_err(|error| new.failed("read", &error)),
+        Ok(()) => new.fetch().await.map_err(|error| new.failed("read", &error).into()),
         Err(told) => Err(told),
     };
     match changed {
@@ -39,7 +60,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             Ok(Stored::new(read::state(session, &new, &found, &input.planned, &filled), private))
         }
         Ok(None) => Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into()),
-        Err(told) => Err(partial(session, told.into(), &input, &old, &new).await),
+        Err(told) => Err(partial(session, told, &input, &old, &new).await),
     }
 }
 
@@ -50,6 +71,8 @@ struct Change<'c> {
     filled: &'c Filled,
     /// By which it is known to be ours.
     kept: &'c Private,
+    /// What others changed since this was planned.
+    changes: &'c (dyn Fn(&Volume) -> Diagnostics + Sync),
     /// That of the new configuration; written before a rename or a move only.
     fingerprint: String,
     wait: &'c Wait,
@@ -60,11 +83,12 @@ impl Change<'_> {
         self.old.name != self.new.name || self.old.pool != self.new.pool
     }
 
-    async fn write(&self) -> Result<(), Diagnostic> {
-        let mut stranger = false;
+    async fn write(&self) -> Result<(), Failure> {
+        let (mut stranger, mut changes) = (false, Diagnostics::default());
         let write = |volume: &mut Volume| {
             stranger = !marks::same_incarnation(&volume.config, self.kept);
-            if stranger {
+            changes = (self.changes)(volume);
+            if stranger || !changes.is_empty() {
                 return false;
             }
             let before = volume.config.clone();
@@ -75,26 +99,29 @@ impl Change<'_> {
         };
         let written = self.old.modify(self.model.is_iso(), write, self.wait).await;
         written.map_err(|error| self.old.failed("update", &error))?;
-        if stranger { Err(refusal::stranger("volume", &self.old.name)) } else { Ok(()) }
+        if stranger {
+            return Err(refusal::stranger("volume", &self.old.name).into());
+        }
+        if changes.is_empty() { Ok(()) } else { Err(changes.into()) }
     }
 
     /// Renames or moves it. Nothing is written before it is known that nobody who uses it runs.
-    async fn carry(&self) -> Result<(), Diagnostic> {
+    async fn carry(&self) -> Result<(), Failure> {
         let (old, new) = (self.old, self.new);
         let failed = |error: &Error| old.failed("update", error);
         let found = old.fetch().await.map_err(|error| failed(&error))?;
         let Some(found) = found else {
-            return Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again."));
+            return Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into());
         };
         if self.model.is_iso() && old.pool == new.pool {
             let server = old.client.server().await.map_err(|error| failed(&error))?;
             if server.loses_renamed_isos() {
-                return Err(loses(old, &server.environment.server_version));
+                return Err(loses(old, &server.environment.server_version).into());
             }
         }
         let users = users::users(old, &found.used_by).await.map_err(|error| failed(&error))?;
         if !users.running.is_empty() {
-            return Err(in_use(old, new, &users.running));
+            return Err(in_use(old, new, &users.running).into());
         }
         self.write().await?;
         let is_iso = self.model.is_iso();
@@ -102,7 +129,7 @@ impl Change<'_> {
             let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
             // The marks stand under the name, whoever has it.
             if new.fetch().await.map_err(|error| failed(&error))?.is_some() {
-                return Err(taken(new));
+                return Err(taken(new).into());
             }
             let mut marks = marked.config;
             // It is another one in another pool.
@@ -121,13 +148,14 @@ impl Change<'_> {
                 }
             }
             if error.is_already_exists() {
-                return Err(taken(new));
+                return Err(taken(new).into());
             }
             return Err(if error.refusal() == Some(&crate::incus::Refusal::PoolNotFound) {
                 new.explain("update", &error).await
             } else {
                 failed(&error)
-            });
+            }
+            .into());
         }
         if is_iso {
             old.write_marks(&Config::new(), self.wait).await.map_err(|error| failed(&error))?;

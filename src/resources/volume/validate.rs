@@ -78,9 +78,10 @@ fn iso(config: &Value, problems: &mut Diagnostics) {
         }
     }
     let source = config.get("source");
-    if source.is_null() || source.as_map().is_some() && source.get("file").is_null() && source.get("url").is_null() {
-        let detail = "Set `source = { file = \"...\" }` to the path of the image, or `url` to where it is.";
-        problems.error("source", "An ISO needs a file", detail);
+    let names_none = ["file", "url", "volume"].into_iter().all(|name| source.get(name).is_null());
+    if source.is_null() || source.as_map().is_some() && names_none {
+        let detail = "Set `source = { file = \"...\" }` to the path of the image, `url` to where it is, or `volume` to one that has it.";
+        problems.error("source", "An ISO needs a source", detail);
     }
 }
 
