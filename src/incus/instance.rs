@@ -88,6 +88,14 @@ impl Instance {
         self.status_code == 102
     }
 
+    /// Whether its create broke off, or is under way still: it never ran, and lacks the note that Incus makes for the first
+    /// start once the root disk is whole (6.0 to 7.3).
+    pub fn is_half_made(&self) -> bool {
+        let never_ran =
+            self.rest.get("last_used_at").and_then(|at| at.as_str()).is_some_and(|at| at.starts_with("1970-"));
+        never_ran && !self.is_running() && !self.config.contains_key("volatile.apply_template")
+    }
+
     /// The storage pool of its root disk, its own or a profile's.
     pub fn root_pool(&self) -> Option<&str> {
         let root = self.expanded_devices.values().find(|device| is_root(device))?;

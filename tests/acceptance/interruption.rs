@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_create_that_nobody_can_look_at_any_more_is_in_the_state", unseen),
     ("a_provider_whose_client_was_killed_ends_and_leaves_no_socket", orphaned),
     ("what_the_state_forgot_is_continued_with_a_warning", forgotten),
+    ("an_instance_without_a_whole_root_disk_is_made_anew", half_made),
     ("what_the_client_lost_beside_the_state_is_found_again", bereft),
 ];
 
@@ -161,6 +162,25 @@ fn forgotten(run: &Workspace) {
         run.plan_is_empty();
     }
     assert_eq!(incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"], uuid);
+    run.destroy();
+    assert!(incus.project(&name).is_none());
+}
+
+fn half_made(run: &Workspace) {
+    let (name, incus) = (run.domain("chalf"), run.incus());
+    let hcl = waiting(&name, "1s").replace("  stop_timeout", "  running      = false\n  stop_timeout");
+    run.configure(&hcl);
+    run.apply();
+    let created = || incus.instance(&name, "box").unwrap()["created_at"].clone();
+    let first = created();
+    // As Incus leaves it that is killed while it unpacks.
+    run.forget(ADDRESS);
+    incus.run(&["config", "unset", "box", "volatile.apply_template", "--project", &name]);
+    run.apply();
+    assert_ne!(created(), first);
+    run.plan_is_empty();
+    run.configure(&hcl.replace("  running      = false\n", "  running      = false\n  delete_protection = false\n"));
+    run.apply();
     run.destroy();
     assert!(incus.project(&name).is_none());
 }

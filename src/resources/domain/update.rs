@@ -8,7 +8,7 @@ use super::state::Pieces;
 use super::subnet::{self, Subnet};
 use super::{KIND, LIMIT, failed};
 use crate::incus::{self, Client, instance, network, network::Network, project, project::Project};
-use crate::plugin::{Call, Diagnostic, Failure, Path, Private, Stored, Update};
+use crate::plugin::{Call, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Update};
 use crate::resources::marks::{self, Marks};
 use crate::resources::session::Session;
 use crate::resources::{meanwhile, refusal, timeouts};
@@ -29,10 +29,12 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     refuse_strangers(&there, &domain, &input.private)?;
     let changes = |pieces: &Pieces| {
         let now = [&input.prior, &input.planned].map(|like| pieces.state(session, name, like));
-        let changes = meanwhile::changes(&input, WATCHED, [&now[0], &now[1]]);
-        if changes.is_empty() { Ok(()) } else { Err(Failure::from(changes)) }
+        meanwhile::changes(&input, WATCHED, [&now[0], &now[1]])
     };
-    changes(&there)?;
+    let refused = changes(&there);
+    if !refused.is_empty() {
+        return Err(refused.into());
+    }
     let marks = kept_marks(session, &there, &input);
     let maker = Maker { client, domain: &domain, marks: &marks, wait: &wait };
     let pool = match &domain.storage_pool {
@@ -49,16 +51,18 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             if network.config.get("ipv4.address") != Some(&format!("{}/24", subnet.gateway())) {
                 clear_of_instances(client, &domain, subnet).await?;
             }
-            let mut refused = Ok(());
+            let mut refused = Diagnostics::default();
             let write = |network: &mut Network| {
                 refused = match marks::same_incarnation(&network.config, &input.private) {
                     true => changes(&Pieces { network: Some(network.clone()), ..there.clone() }),
-                    false => Err(refusal::stranger("bridge", &domain.bridge).into()),
+                    false => refusal::stranger("bridge", &domain.bridge).into(),
                 };
-                refused.is_ok() && domain.apply_network(network, subnet)
+                refused.is_empty() && domain.apply_network(network, subnet)
             };
             client.modify(network::get(&domain.bridge), write, &wait).await.map_err(|error| failure(&error))?;
-            refused?;
+            if !refused.is_empty() {
+                return Err(refused.into());
+            }
             (subnet, domain.subnet_id)
         }
         _ => {
@@ -69,16 +73,18 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     };
     let changed = async {
         if there.project.is_some() {
-            let mut refused = Ok(());
+            let mut refused = Diagnostics::default();
             let write = |project: &mut Project| {
                 refused = match marks::same_incarnation(&project.config, &input.private) {
                     true => changes(&Pieces { project: Some(project.clone()), ..there.clone() }),
-                    false => Err(refusal::stranger("project", &domain.project).into()),
+                    false => refusal::stranger("project", &domain.project).into(),
                 };
-                refused.is_ok() && domain.apply_project(project, subnet, id)
+                refused.is_empty() && domain.apply_project(project, subnet, id)
             };
             client.modify(project::get(&domain.project), write, &wait).await.map_err(|error| failure(&error))?;
-            refused?;
+            if !refused.is_empty() {
+                return Err(refused.into());
+            }
         } else {
             maker.project(false, subnet, id).await.map_err(|error| failure(&error))?;
         }

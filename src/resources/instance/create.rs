@@ -80,7 +80,17 @@ impl<'s> Creation<'s> {
         };
         preflight::address("create", &self.target, &self.model, &self.inherited).await?;
         let mut starts = has_start;
-        match self.target.client.run(instance::create(&self.target.project, &self.body(has_start)), &self.wait).await {
+        let body = self.body(has_start);
+        let create = || self.target.client.run(instance::create(&self.target.project, &body), &self.wait);
+        let mut made = create().await;
+        if made.as_ref().is_err_and(Error::is_already_exists) {
+            match self.clear_half_made().await {
+                Ok(true) => made = create().await,
+                Ok(false) => {}
+                Err(error) => return Err(self.failure(&error).await),
+            }
+        }
+        match made {
             Ok(_) => {}
             // A daemon that restarts makes it, but need not start it any more.
             Err(error) if error.is_operation_gone() => starts = false,
@@ -151,6 +161,27 @@ impl<'s> Creation<'s> {
         }
         let seen = read::leased(&self.target, &found, read::owned(&self.private)).await.unwrap_or(Seen::Nothing);
         Ok(self.stored(&input.planned, Up { found, seen, warnings }))
+    }
+
+    /// Takes away what an interrupted create of ours left without a whole root disk, once Incus works on it no more; returns
+    /// whether the name is free again.
+    async fn clear_half_made(&self) -> Result<bool, Error> {
+        let (client, target) = (self.target.client, &self.target);
+        let get = instance::get(&target.project, &target.name);
+        let is_ours = |found: &Instance| {
+            found.is_half_made() && marks::recognise(&found.config, &self.marks.fingerprint) != Found::Foreign
+        };
+        if target.fetch().await?.is_some_and(|found| !is_ours(&found)) {
+            return Ok(false);
+        }
+        client.settle(&target.project, |operation| operation.names(&get), &self.wait).await?;
+        let Some(mut found) = target.fetch().await? else { return Ok(true) };
+        if !is_ours(&found) {
+            return Ok(false);
+        }
+        self.lift(&mut found).await;
+        client.delete_instance(&target.project, &target.name, &self.wait).await?;
+        Ok(true)
     }
 
     /// The name is taken: ours goes on, anybody else's is left alone.

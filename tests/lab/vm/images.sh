@@ -54,8 +54,24 @@ sector() {
 
 metadata() {
     printf 'architecture: x86_64\ncreation_date: 1700000000\nproperties: {os: lab, description: %s}\n' "$1" >"$out/metadata.yaml"
-    tar -C "$out" -czf "$out/$1.tar.gz" metadata.yaml
-    rm "$out/metadata.yaml"
+    mkdir "$out/templates"
+    [[ $1 != debvm ]] || seed
+    tar -C "$out" -czf "$out/$1.tar.gz" metadata.yaml templates
+    rm -r "$out/metadata.yaml" "$out/templates"
+}
+
+# What cloud-init reads comes into a machine as templates of its image.
+seed() {
+    local name
+    printf 'instance-id: {{ instance.name }}\nlocal-hostname: {{ instance.name }}\n' >"$out/templates/meta-data.tpl"
+    for name in user-data vendor-data; do
+        printf '{{ config_get("cloud-init.%s", properties.default) }}\n' "$name" >"$out/templates/$name.tpl"
+    done
+    echo 'templates:' >>"$out/metadata.yaml"
+    for name in meta-data user-data vendor-data; do
+        printf '  /var/lib/cloud/seed/nocloud-net/%s: {when: [create, copy], create_only: true, template: %s.tpl, properties: {default: "#cloud-config"}}\n' \
+            "$name" "$name" >>"$out/metadata.yaml"
+    done
 }
 
 root() {
