@@ -69,7 +69,7 @@ seed() {
     done
     echo 'templates:' >>"$out/metadata.yaml"
     for name in meta-data user-data vendor-data; do
-        printf '  /var/lib/cloud/seed/nocloud-net/%s: {when: [create, copy], create_only: true, template: %s.tpl, properties: {default: "#cloud-config"}}\n' \
+        printf '  /var/lib/cloud/seed/nocloud-net/%s: {when: [create, copy], create_only: true, template: %s.tpl, properties: {default: "#cloud-config\\n{}"}}\n' \
             "$name" "$name" >>"$out/metadata.yaml"
     done
 }
@@ -85,7 +85,9 @@ root() {
     # 7.0 brings the agents of all systems.
     find "$tree/usr/libexec/incus" -name 'incus-agent.*' ! -name '*.linux.x86_64' -delete
     "$here/guest/install" "$tree"
-    printf 'datasource_list: [NoCloud]\n' >"$tree/etc/cloud/cloud.cfg.d/90-lab.cfg"
+    # The rest needs programs that are not here, and a minute each.
+    printf '%s\n' 'datasource_list: [NoCloud]' 'network: {config: disabled}' 'cloud_init_modules: [write_files]' 'cloud_config_modules: []' \
+        'cloud_final_modules: []' >"$tree/etc/cloud/cloud.cfg.d/90-lab.cfg"
     rm -f "$tree/sbin/init"
     ln -s ../bin/busybox "$tree/sbin/init"
 }
