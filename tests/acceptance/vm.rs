@@ -229,7 +229,7 @@ fn provisioned(run: &Workspace) {
     for (project, instance, told) in
         [("secure", "secure-sandbox", "made by cloud-init"), ("work", "work-sandbox", ""), ("work", "work-dev", "")]
     {
-        let by_ansible = run.ansible(project, instance, "cat /etc/motd 2>/dev/null || true; hostname");
+        let by_ansible = run.ansible(project, instance, "cat /etc/motd 2>/dev/null; echo; hostname");
         assert!(by_ansible.contains(told) && by_ansible.contains(&format!("\n{instance}")), "{by_ansible}");
     }
     run.plan_is_empty();
