@@ -88,12 +88,20 @@ impl Instance {
         self.status_code == 102
     }
 
-    /// Whether its create broke off, or is under way still: it never ran, and lacks the note that Incus makes for the first
-    /// start once the root disk is whole (6.0 to 7.3).
+    /// Whether its create broke off, or is under way still: it lacks the note that Incus makes for the first start once the
+    /// root disk is whole, and every key that only a start writes (6.0 to 7.3).
     pub fn is_half_made(&self) -> bool {
-        let never_ran =
-            self.rest.get("last_used_at").and_then(|at| at.as_str()).is_some_and(|at| at.starts_with("1970-"));
-        never_ran && !self.is_running() && !self.config.contains_key("volatile.apply_template")
+        const OF_A_START: [&str; 5] = [
+            "volatile.apply_template",
+            "volatile.last_state.power",
+            "volatile.idmap.current",
+            "volatile.vsock_id",
+            "volatile.vm.needs_reset",
+        ];
+        let last_used = self.rest.get("last_used_at").and_then(|at| at.as_str());
+        last_used.is_some_and(|at| at.starts_with("1970-"))
+            && !self.is_running()
+            && !OF_A_START.iter().any(|key| self.config.contains_key(*key))
     }
 
     /// The storage pool of its root disk, its own or a profile's.
@@ -305,6 +313,24 @@ pub fn exec(project: &str, name: &str, command: &[&str]) -> Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_never_was_ready_to_start_is_half_made() {
+        let instance = |last_used_at: &str, key: &str| {
+            let config = serde_json::json!({"volatile.uuid": "u", key: "x"});
+            serde_json::from_value::<Instance>(serde_json::json!({
+                "status_code": 102, "last_used_at": last_used_at, "config": config
+            }))
+            .unwrap()
+        };
+        assert!(instance("1970-01-01T00:00:00Z", "limits.cpu").is_half_made());
+        assert!(!instance("2026-01-01T00:00:00Z", "limits.cpu").is_half_made());
+        for key in
+            ["volatile.apply_template", "volatile.last_state.power", "volatile.idmap.current", "volatile.vsock_id"]
+        {
+            assert!(!instance("1970-01-01T00:00:00Z", key).is_half_made(), "{key}");
+        }
+    }
 
     #[test]
     fn a_put_carries_volatile_keys_and_unknown_fields_and_no_read_only_ones() {

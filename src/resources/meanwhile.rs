@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::plugin::{Diagnostic, Diagnostics, Path, Update, Value};
+use crate::plugin::{Diagnostic, Diagnostics, Path, Step, Update, Value};
 
-/// Whose values no message shows.
-const SECRET: &str = "cloud_init";
+/// What may hold a secret: the attribute, and parts of a key of `config` or `devices`.
+const SECRET: [&str; 8] =
+    ["cloud_init", "environment.", "cloud-init.", "raw.", "pass", "secret", "token", "credential"];
+/// How much of a value is shown, in characters.
+const SHOWN: usize = 200;
 
 /// An error for each value of these `attributes` that is neither what it was when the update was planned nor what it
 /// becomes. `now` is what is there: in the spelling of the prior state, and in that of the planned one.
@@ -18,11 +21,28 @@ pub(crate) fn changes(update: &Update, attributes: &[&str], now: [&Value; 2]) ->
     told
 }
 
+/// The same of one attribute that stands in several `places`, of which a refresh shows the one that is not as it was.
+pub(crate) fn in_places(update: &Update, attribute: &str, places: &[Value]) -> Diagnostics {
+    let [prior, planned] = [&update.prior, &update.planned].map(|state| state.get(attribute));
+    match places.iter().find(|place| *place != planned) {
+        Some(other) if !places.contains(prior) => changed(&Path::from(attribute), prior, other, planned).into(),
+        _ => Diagnostics::default(),
+    }
+}
+
 fn compare(at: &Path, prior: &Value, planned: &Value, now: [&Value; 2], told: &mut Diagnostics) {
     if now[0] == prior || now[1] == planned {
         return;
     }
     let all = [prior, planned, now[0], now[1]];
+    if let [Some(before), Some(after), Some(now), _] = all.map(Value::as_list) {
+        // A profile that is renamed in the same apply is renamed in the lists, too.
+        let taken = before.iter().filter(|item| !now.contains(item)).any(|item| after.contains(item));
+        if taken || now.iter().any(|item| !before.contains(item) && !after.contains(item)) {
+            told.extend(changed(at, prior, all[2], planned));
+        }
+        return;
+    }
     let maps = all.iter().filter_map(|value| value.as_map());
     let nothing = all.iter().filter(|value| value.is_null()).count();
     if is_secret(at) || maps.clone().count() + nothing < all.len() {
@@ -36,21 +56,34 @@ fn compare(at: &Path, prior: &Value, planned: &Value, now: [&Value; 2], told: &m
 }
 
 fn is_secret(at: &Path) -> bool {
-    at.steps().first() == Path::from(SECRET).steps().first()
+    at.steps().iter().any(|step| match step {
+        Step::Attribute(name) | Step::Key(name) => {
+            let low = name.to_lowercase();
+            SECRET.iter().any(|part| low.contains(part))
+        }
+        Step::Index(_) => false,
+    })
 }
 
 fn changed(at: &Path, prior: &Value, now: &Value, planned: &Value) -> Diagnostic {
     let show = |value: &Value| match value {
         Value::Null => "unset".to_owned(),
         Value::Unknown => "known after apply".to_owned(),
-        _ if is_secret(at) => "a sensitive value".to_owned(),
-        value => value.to_json().to_string(),
+        _ if is_secret(at) => "a value that may be secret".to_owned(),
+        value => {
+            let text = value.to_json().to_string();
+            let mut shown: String = text.chars().take(SHOWN).collect();
+            if shown.len() < text.len() {
+                shown.push_str("...");
+            }
+            shown
+        }
     };
     Diagnostic::error(
         at.clone(),
         "Changed by others since it was planned",
         format!(
-            "It was {} when this update was planned, is {} now, and would become {}. Nothing was changed. Plan again: the new plan starts from what is there.",
+            "It was {} when this update was planned, is {} now, and would become {}. It was left as it is. Plan again: the new plan starts from what is there.",
             show(prior),
             show(now),
             show(planned)
@@ -80,6 +113,39 @@ mod tests {
         assert_eq!(told(r#"{"a":"1"}"#, r#"{"a":"2"}"#, r#"{"a":"2"}"#), Vec::<String>::new());
         assert_eq!(told(r#"{"a":"1","b":"1"}"#, r#"{"a":"2"}"#, r#"{"a":"2","b":"1"}"#), Vec::<String>::new());
         assert_eq!(told("null", r#"{"a":"2"}"#, "null"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_list_is_changed_by_others_where_an_item_is_in_neither() {
+        let renamed = told(r#"["default","old"]"#, r#"["default","new","extra"]"#, r#"["default","new"]"#);
+        assert_eq!(renamed, Vec::<String>::new());
+        assert_eq!(told(r#"["a"]"#, r#"["a","b"]"#, r#"["a","c"]"#).len(), 1);
+        assert_eq!(told(r#"["a","b"]"#, r#"["a","b","c"]"#, r#"["a"]"#).len(), 1);
+    }
+
+    #[test]
+    fn what_may_be_secret_is_not_shown() {
+        for key in ["environment.DB", "user.Password", "raw.lxc"] {
+            let with = |value: &str| format!("{{\"{key}\":\"{value}\"}}");
+            let one = told(&with("s1"), &with("s2"), &with("s3"));
+            assert_eq!(one.len(), 1);
+            assert!(one.iter().all(|told| !["s1", "s2", "s3"].iter().any(|value| told.contains(value))), "{one:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_places_one_that_is_as_it_was_is_enough() {
+        let [old, new, other] = ["old", "new", "other"].map(Value::from);
+        let state = |value: &Value| {
+            let mut state = Value::object();
+            state.set("description", value.clone());
+            state
+        };
+        let update =
+            Update { prior: state(&old), config: state(&new), planned: state(&new), private: Private::default() };
+        let refused = |places: [&Value; 2]| !in_places(&update, "description", &places.map(Clone::clone)).is_empty();
+        assert!(!refused([&old, &new]) && !refused([&new, &old]) && !refused([&new, &new]) && !refused([&old, &other]));
+        assert!(refused([&other, &other]) && refused([&new, &other]));
     }
 
     #[test]

@@ -192,6 +192,15 @@ fn advice(error: &Error) -> (Path, String) {
             Refusal::CannotShrink => {
                 at("size", "Incus does not make this volume smaller. Set the old size, or a larger one.")
             }
+            Refusal::SecureBootUnsupported => at(
+                "secure_boot",
+                "The image does not boot with secure boot, which is on unless it is switched off. Set `secure_boot = false`.",
+            ),
+            Refusal::NotShared => at(
+                "volumes",
+                "A block volume belongs to one instance, as two that write to it destroy what it holds. Where they know of each other, \
+                 set this on the volume:\n\n    config = { \"security.shared\" = \"true\" }",
+            ),
             Refusal::QuotaTooSmall => at("size", "It holds more than that. Write a larger size."),
             Refusal::InUse => root("Something still uses it. Remove the users first."),
             Refusal::VmKeyNotLive(key) => (

@@ -6,6 +6,7 @@ use crate::cli::Workspace;
 pub(crate) const CASES: &[Case] = &[
     ("what_changed_after_the_plan_is_refused_with_both_values", refused),
     ("what_changed_after_the_plan_to_what_it_says_is_taken_in", taken_in),
+    ("a_profile_that_is_renamed_in_the_same_apply_is_no_change_of_others", renamed),
 ];
 
 /// A domain and one of each noun in it; every description is `described`.
@@ -115,5 +116,21 @@ fn taken_in(run: &Workspace) {
     run.succeed(&APPLY_THE_PLAN);
     run.plan_is_empty();
     assert_eq!(now(run, &domain), vec![("b".to_owned(), "second".to_owned()); 4]);
+    run.destroy();
+}
+
+fn renamed(run: &Workspace) {
+    let domain = run.domain("mren");
+    let with = |name: &str, profiles: &str| {
+        all(&domain, "first", "a").replace("\"extra\"", &format!("\"{name}\"")).replace(
+            "  image             = \"busybox\"",
+            &format!("  image             = \"busybox\"\n  profiles          = [{profiles}]"),
+        )
+    };
+    run.configure(&with("extra", "\"default\", anklume_profile.p.name"));
+    run.apply();
+    run.configure(&with("renamed", "anklume_profile.p.name, \"default\""));
+    run.apply();
+    run.plan_is_empty();
     run.destroy();
 }

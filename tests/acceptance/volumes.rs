@@ -7,6 +7,7 @@ pub(crate) const CASES: &[Case] = &[
     ("volumes_are_attached_and_detached_while_the_instance_runs", attached),
     ("a_replaced_volume_is_attached_again_and_a_deleted_one_is_detached", replaced),
     ("a_volume_moves_to_another_pool_with_its_users_stopped", moved),
+    ("what_a_volume_holds_survives_with_every_driver_of_the_kernel", drivers),
 ];
 
 const BOX: &str = "anklume_instance.box";
@@ -169,8 +170,12 @@ fn moved(here: &Workspace) {
     assert!(incus.volume(&name, "default", "data").is_some());
     run.configure(&configuration(&name, &volume("default", "32MiB"), &running(false)));
     run.apply();
+    // As a daemon leaves it that is killed in the middle of the copy.
+    let of_the_volume = |verb: &[&str]| incus.run(&[&["storage", "volume"], verb, &["--project", &name]].concat());
+    of_the_volume(&["set", "default", "data", &format!("user.anklume.moving={pool}")]);
+    of_the_volume(&["copy", "default/data", &format!("{pool}/data")]);
+    incus.run(&["config", "device", "set", "box", "sv-data", &format!("pool={pool}"), "--project", &name]);
     run.configure(&configuration(&name, &volume(pool, "32MiB"), &running(false)));
-    run.plan_updates(&[DATA]);
     run.apply();
     run.plan_is_empty();
     assert!(incus.volume(&name, "default", "data").is_none());
@@ -184,5 +189,60 @@ fn moved(here: &Workspace) {
     run.plan_is_empty();
     run.survives_import(DATA, &format!("{name}/{pool}/data"));
     run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
+}
+
+fn drivers(here: &Workspace) {
+    let run = here.elsewhere("drivers", &[]);
+    let incus = run.incus();
+    let mut ran = vec!["dir"];
+    for driver in ["btrfs", "lvm", "zfs"] {
+        if incus.succeeds(&["storage", "create", driver, driver, "size=1GiB"]) {
+            ran.push(driver);
+        }
+    }
+    println!("drivers of this kernel: {}", ran.join(", "));
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap();
+    assert!(ran.contains(&"btrfs") || !filesystems.contains("btrfs"), "btrfs is there and was not tried");
+    for driver in ran {
+        let name = run.domain(driver);
+        let pool = if driver == "dir" { "default" } else { driver };
+        let volume = |size: &str| format!("  name = \"data\"\n  size = \"{size}\"\n  pool = \"{pool}\"");
+        let copy = format!(
+            "resource \"anklume_volume\" \"copy\" {{\n  name = \"copy\"\n  domain = anklume_domain.d.name\n  \
+             delete_protection = false\n  pool = \"{pool}\"\n  source = {{ volume = {DATA}.name, pool = {DATA}.pool, snapshot = \"s0\" }}\n}}\n\n{}",
+            instance("reader", "  volumes = { copy = { volume = anklume_volume.copy.name, mount = \"/srv/copy\" } }")
+        );
+        let with = |size: &str, rest: &str| configuration(&name, &volume(size), &(instance("box", VOLUMES) + rest));
+        run.configure(&with("32MiB", ""));
+        run.apply();
+        shell(&run, &name, "box", "echo first > /srv/data/text && sync");
+        run.configure(&with("64MiB", ""));
+        run.plan_updates(&[DATA]);
+        run.apply();
+        run.plan_is_empty();
+        assert_eq!(
+            shell(
+                &run,
+                &name,
+                "box",
+                "dd if=/dev/zero of=/srv/data/large bs=1M count=40 2>/dev/null; cat /srv/data/text"
+            ),
+            "first"
+        );
+        run.succeed(&[APPLY, &["-replace", BOX]].concat());
+        assert_eq!(
+            shell(&run, &name, "box", "cat /srv/data/text; wc -c < /srv/data/large"),
+            format!("first\n{}", 40 << 20)
+        );
+        incus.run(&["storage", "volume", "snapshot", "create", pool, "data", "s0", "--project", &name]);
+        shell(&run, &name, "box", "echo second > /srv/data/text && sync");
+        run.configure(&with("64MiB", &copy));
+        run.apply();
+        run.plan_is_empty();
+        assert_eq!(shell(&run, &name, "reader", "cat /srv/copy/text"), "first");
+        assert_eq!(shell(&run, &name, "box", "cat /srv/data/text"), "second");
+        run.destroy();
+    }
     assert_eq!(run.leftovers(), Vec::<String>::new());
 }

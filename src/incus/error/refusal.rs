@@ -76,6 +76,10 @@ pub enum Refusal {
     StartFailed,
     /// A volume cannot become smaller, or not that small.
     CannotShrink,
+    /// The image of a virtual machine does not boot with secure boot.
+    SecureBootUnsupported,
+    /// A block volume belongs to one instance.
+    NotShared,
     /// What a volume holds is more than its quota.
     QuotaTooSmall,
     /// The virtual machine ended while it was being started.
@@ -108,7 +112,7 @@ impl Refusal {
         if let Some(meaning) = Self::of_name(text) {
             return meaning;
         }
-        let phrases: [(bool, Self); 31] = [
+        let phrases: [(bool, Self); 33] = [
             // The record has no volume: seen after the daemon was killed in the middle of a create.
             (has("failed getting instance pool"), Self::HalfMade),
             // Deleting one bridge while another goes: Incus walks all links of the host.
@@ -142,9 +146,18 @@ impl Refusal {
             (has("device") && has("storage volume not found"), Self::VolumeNotFound),
             (has("failed to load network") && has("network not found"), Self::NetworkNotFound),
             (has("already exists") || has("unique constraint failed"), Self::AlreadyExists),
-            (has("is currently in use") || has("is still in use"), Self::InUse),
+            (
+                low.trim() == "in use"
+                    || low.trim().ends_with(": in use")
+                    || has("is currently in use")
+                    || has("is still in use"),
+                Self::InUse,
+            ),
             (has("cannot be shrunk"), Self::CannotShrink),
             (has("disk quota exceeded"), Self::QuotaTooSmall),
+            // Both from the sources of 6.0 and 7.0.
+            (has("incompatible with secureboot"), Self::SecureBootUnsupported),
+            (has("security.shared"), Self::NotShared),
         ];
         if let Some((_, meaning)) = phrases.into_iter().find(|(said, _)| *said) {
             return meaning;
@@ -366,6 +379,12 @@ mod tests {
         check(400, "The network is currently in use", InUse);
         check(400, "The storage volume is still in use", InUse);
         check(500, "Volume is still in use by running instances", InUse);
+        check(500, "In use", InUse);
+        check(
+            400,
+            "The image used by this instance is incompatible with secureboot. Please set security.secureboot=false on the instance",
+            SecureBootUnsupported,
+        );
         check(500, "Block volumes cannot be shrunk: Cannot be shrunk", CannotShrink);
         check(
             500,

@@ -85,7 +85,8 @@ impl Guest for Remote<'_> {
     }
 
     async fn cloud_init(&self) -> Result<Option<i64>, Error> {
-        self.exec(&["cloud-init", "status", "--wait"], &Wait::default()).await
+        // Incus 6.0.4 kills a command of a machine at its first output where nobody takes that.
+        self.exec(&["sh", "-c", "exec cloud-init status --wait >/dev/null 2>&1"], &Wait::default()).await
     }
 
     async fn console(&self) -> Vec<String> {

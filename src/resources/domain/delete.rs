@@ -208,7 +208,8 @@ async fn protected(
                     volumes.insert(pool, client.get::<Vec<volume::Volume>>(volume::list(project, pool)).await?.value);
                 }
                 let is_protected = |volume: &&volume::Volume| {
-                    volume.name == *name && marks::read_stored(&volume.config, "delete_protection") == Some("true")
+                    let mark = marks::read_stored(&volume.config, "delete_protection");
+                    volume.name == *name && mark.is_some_and(is_true)
                 };
                 let of_an_iso = crate::resources::volume::iso_is_protected(config, pool, name);
                 if of_an_iso || volumes.get(pool).into_iter().flatten().any(|volume| is_protected(&volume)) {

@@ -74,6 +74,17 @@ impl Pieces {
         state
     }
 
+    /// What stands in two places, in the spelling of `prior`.
+    pub(super) fn places(&self, prior: &Value) -> [(&'static str, Vec<Value>); 2] {
+        let descriptions = [
+            self.project.as_ref().map(|project| project.description.as_str()),
+            self.network.as_ref().map(|network| network.description.as_str()),
+        ];
+        let described = |text: &str| keys::description(text, prior.get("description"));
+        let nat = self.network.iter().flat_map(nat).map(Value::from);
+        [("description", descriptions.into_iter().flatten().map(described).collect()), ("nat", nat.collect())]
+    }
+
     /// Number, trust level and IPv6 mode: from the marks on the project, else worked out from the bridge.
     fn addresses(&self, session: &Session, state: &mut Value, project: &Project) {
         let actual = state.get("subnet").as_str().and_then(|text| Subnet::parse(text).ok());
@@ -146,6 +157,13 @@ fn of_both<T: PartialEq>(prior: Option<T>, first: T, second: T) -> T {
     if prior.is_some_and(|prior| prior == first) { second } else { first }
 }
 
+/// Of IPv4 and of IPv6, which is that of IPv4 where there is none.
+fn nat(network: &Network) -> [bool; 2] {
+    let on = |key: &str| network.config.get(key).is_some_and(|value| is_true(value));
+    let has_ipv6 = network.config.get("ipv6.address").is_some_and(|address| address != "none");
+    [on("ipv4.nat"), on(if has_ipv6 { "ipv6.nat" } else { "ipv4.nat" })]
+}
+
 fn network_state(state: &mut Value, network: &Network, prior: &Value) {
     let get = |key: &str| network.config.get(key).map(String::as_str);
     let subnet = get("ipv4.address").and_then(Subnet::of_bridge);
@@ -162,9 +180,7 @@ fn network_state(state: &mut Value, network: &Network, prior: &Value) {
             _ => get("ipv4.dhcp.ranges").unwrap_or("all"),
         },
     );
-    let nat = get("ipv4.nat").is_some_and(is_true);
-    let has_ipv6 = get("ipv6.address").is_some_and(|address| address != "none");
-    let nat_of_ipv6 = if has_ipv6 { get("ipv6.nat").is_some_and(is_true) } else { nat };
+    let [nat, nat_of_ipv6] = nat(network);
     state.set("nat", of_both(prior.get("nat").as_bool(), nat, nat_of_ipv6));
     state.set("ipv6", get("ipv6.address").unwrap_or("none"));
     state.set(

@@ -14,7 +14,7 @@ use crate::resources::session::Session;
 use crate::resources::{meanwhile, refusal, timeouts};
 
 /// What is written in whole, so that what others wrote there meanwhile would be lost.
-const WATCHED: &[&str] = &["description", "config", "network_config", "nat", "subnet"];
+const WATCHED: &[&str] = &["config", "network_config", "subnet", "force_destroy"];
 
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
@@ -29,7 +29,11 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     refuse_strangers(&there, &domain, &input.private)?;
     let changes = |pieces: &Pieces| {
         let now = [&input.prior, &input.planned].map(|like| pieces.state(session, name, like));
-        meanwhile::changes(&input, WATCHED, [&now[0], &now[1]])
+        let mut changes = meanwhile::changes(&input, WATCHED, [&now[0], &now[1]]);
+        for (attribute, places) in pieces.places(&input.prior) {
+            changes.extend(meanwhile::in_places(&input, attribute, &places));
+        }
+        changes
     };
     let refused = changes(&there);
     if !refused.is_empty() {

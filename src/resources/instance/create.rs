@@ -83,11 +83,14 @@ impl<'s> Creation<'s> {
         let body = self.body(has_start);
         let create = || self.target.client.run(instance::create(&self.target.project, &body), &self.wait);
         let mut made = create().await;
+        let mut anew = false;
         if made.as_ref().is_err_and(Error::is_already_exists) {
-            match self.clear_half_made().await {
-                Ok(true) => made = create().await,
-                Ok(false) => {}
+            anew = match self.clear_half_made().await {
+                Ok(cleared) => cleared,
                 Err(error) => return Err(self.failure(&error).await),
+            };
+            if anew {
+                made = create().await;
             }
         }
         match made {
@@ -104,7 +107,19 @@ impl<'s> Creation<'s> {
             return self.not_up(input, error).await;
         }
         match wait::until_up(&self.target, &self.model, Instant::now(), &self.wait).await {
-            Ok(up) => Ok(self.stored(&input.planned, up)),
+            Ok(mut up) => {
+                if anew {
+                    up.warnings.warning(
+                        Path::root(),
+                        "An interrupted create was begun anew",
+                        format!(
+                            "The instance \"{}\" was there already, made by an earlier apply of this configuration, without a whole root disk. It was deleted and made anew.",
+                            self.model.id()
+                        ),
+                    );
+                }
+                Ok(self.stored(&input.planned, up))
+            }
             Err(error) => self.not_up(input, error).await,
         }
     }
@@ -237,11 +252,7 @@ impl<'s> Creation<'s> {
             }
             Err(error) => {
                 let told = self.failure(&error).await;
-                let mut found = self.target.look_back().await.ok().flatten().unwrap_or(found);
-                if error.refusal() == Some(&Refusal::HalfMade) {
-                    // A record without a volume has nothing to protect.
-                    self.lift(&mut found).await;
-                }
+                let found = self.target.look_back().await.ok().flatten().unwrap_or(found);
                 let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
                 Err(told.with_partial(self.stored(&input.planned, up)))
             }

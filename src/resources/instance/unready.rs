@@ -101,7 +101,7 @@ fn advice(step: &str, model: &Model, unready: &Unready) -> String {
             "Raise the limit if the host is slow:\n\n    wait = { boot_timeout = \"300s\" }".to_owned()
         }
         _ if kind == Kind::Container => String::new(),
-        _ if unready.address.is_none() && model.secure_boot != Some(false) && says(&["bdsdxe", "security violation"]) => {
+        _ if unready.address.is_none() && model.secure_boot != Some(false) && refuses_the_image(&unready.console) => {
             "The firmware refuses the image, which is not signed for secure boot. Set `secure_boot = false`.".to_owned()
         }
         _ if says(&["out of memory", "oom-kill", "not enough memory"]) => more_memory(model),
@@ -119,6 +119,13 @@ fn advice(step: &str, model: &Model, unready: &Unready) -> String {
         },
         _ => String::new(),
     }
+}
+
+/// Whether the firmware of secure boot (OVMF) says that it does not load what is there.
+fn refuses_the_image(console: &[String]) -> bool {
+    console.iter().map(|line| line.to_lowercase()).any(|line| {
+        line.contains("security violation") || line.contains("bdsdxe: failed") && line.contains("access denied")
+    })
 }
 
 fn more_memory(model: &Model) -> String {
@@ -233,7 +240,8 @@ mod tests {
 
     #[test]
     fn words_of_a_system_that_runs_are_not_taken_for_the_firmwares() {
-        let console = vec!["kernel: Secure boot disabled".into(), "sudo: access denied".into()];
+        let started = "BdsDxe: starting Boot0001 \"UEFI QEMU HARDDISK\"".into();
+        let console = vec!["kernel: Secure boot disabled".into(), "sudo: access denied".into(), started];
         let unready = Unready { console, ..silent() };
         assert!(!advice("create", &model(json!({"type": "vm"})), &unready).contains("firmware refuses"));
     }

@@ -18,7 +18,21 @@ use crate::resources::{marks, meanwhile, refusal, timeouts};
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// What is written in whole, so that what others wrote there meanwhile would be lost.
-const WATCHED: &[&str] = &["description", "config", "devices", "profiles", "cloud_init"];
+const WATCHED: &[&str] = &[
+    "description",
+    "config",
+    "devices",
+    "profiles",
+    "cloud_init",
+    "nesting",
+    "secure_boot",
+    "csm",
+    "boot_autostart",
+    "boot_priority",
+    "snapshots_schedule",
+    "snapshots_expiry",
+    "delete_protection",
+];
 /// How long starting again what was stopped for a change that failed may take: its own time, the call's may be over.
 const BACK: Duration = Duration::from_secs(60);
 
@@ -127,6 +141,13 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     }
     let stopped_for_it = !found.is_stopped();
     let back = async |error: Unconverged| {
+        if found.ephemeral
+            && stopped_for_it
+            && let Err(error) =
+                change.target.modify(|found| !std::mem::replace(&mut found.ephemeral, true), change.wait).await
+        {
+            tracing::warn!(instance = %change.target.name, %error, "not ephemeral again");
+        }
         if stopped_for_it
             && change.model.running
             && let Err(error) = change.target.start(&Wait::within(BACK, CancellationToken::new())).await
@@ -217,7 +238,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let changed = match converge(&change, &mark).await {
         Ok(()) => settled(&change, &input.planned, Instant::now()).await,
         Err(Unconverged::Stranger) => return Err(refusal::stranger("instance", old).into()),
-        Err(Unconverged::Meanwhile(changes)) => return Err(changes.into()),
+        Err(Unconverged::Meanwhile(changes)) => return Err(partial(changes.into(), &input, &target, &new).await),
         Err(Unconverged::Incus(error)) => Err(error),
     };
     let owned = read::owned(&private);

@@ -44,13 +44,14 @@ const ARCHIVES: [(&[u8], &str, &str); 6] = [
 ];
 
 /// How a tarball may be packed, and what unpacks it.
-const PACKED: [(&[u8], &str, &str); 6] = [
+const PACKED: [(&[u8], &str, &str); 7] = [
     (b"\x1f\x8b", "gzip", "gzip -d"),
     (b"\xfd7zXZ\0", "xz", "xz -d"),
     (b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"),
     (b"BZh", "bzip2", "bzip2 -d"),
     (b"\x5d\0\0", "lzma", "xz -d --format=lzma"),
     (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
+    (b"hsqs", "squashfs", "sqfs2tar"),
 ];
 
 /// How an answer begins that is about the file and not the file.

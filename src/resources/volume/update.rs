@@ -4,14 +4,19 @@ use super::model::{self, Filled, Model};
 use super::plan::SOURCE;
 use super::target::{MADE, Target, names};
 use super::{LIMIT, read, users};
+use crate::incus::instance::{self, Instance};
 use crate::incus::volume::{self, Volume};
-use crate::incus::{Config, Error, Wait};
+use crate::incus::{Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Update, Value};
 use crate::resources::session::Session;
-use crate::resources::{marks, meanwhile, refusal, size, timeouts};
+use crate::resources::{keys, marks, meanwhile, refusal, size, timeouts};
 
 /// What is written in whole, so that what others wrote there meanwhile would be lost.
-const WATCHED: &[&str] = &["description", "config", "size", "snapshots_schedule", "snapshots_expiry"];
+const WATCHED: &[&str] =
+    &["description", "config", "size", "snapshots_schedule", "snapshots_expiry", "delete_protection"];
+
+/// The mark of the pool that a volume is on its way to: its copy there has it until that is the volume.
+const MOVING: &str = "moving";
 
 /// Updates a volume in place.
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
@@ -48,7 +53,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     };
     let changed = match change.moves() {
         true => change.carry().await,
-        false => change.write().await,
+        false => change.write(&old).await,
     };
     let changed = match changed {
         Ok(()) => new.fetch().await.map_err(|error| new.failed("read", &error).into()),
@@ -83,7 +88,7 @@ impl Change<'_> {
         self.old.name != self.new.name || self.old.pool != self.new.pool
     }
 
-    async fn write(&self) -> Result<(), Failure> {
+    async fn write(&self, target: &Target<'_>) -> Result<(), Failure> {
         let (mut stranger, mut changes) = (false, Diagnostics::default());
         let write = |volume: &mut Volume| {
             stranger = !marks::same_incarnation(&volume.config, self.kept);
@@ -95,24 +100,78 @@ impl Change<'_> {
             if self.moves() {
                 volume.config.insert(marks::FINGERPRINT.to_owned(), self.fingerprint.clone());
             }
+            let moving = (self.old.pool != self.new.pool).then(|| self.new.pool.clone());
+            keys::put(&mut volume.config, &marks::stored(MOVING), moving);
             self.model.apply(volume, self.filled) | (before != volume.config)
         };
-        let written = self.old.modify(self.model.is_iso(), write, self.wait).await;
-        written.map_err(|error| self.old.failed("update", &error))?;
+        let written = target.modify(self.model.is_iso(), write, self.wait).await;
+        if let Err(error) = written {
+            return Err(self.not_written(&error).await.into());
+        }
         if stranger {
             return Err(refusal::stranger("volume", &self.old.name).into());
         }
         if changes.is_empty() { Ok(()) } else { Err(changes.into()) }
     }
 
+    /// What an interrupted move left: the old one stands, so that Incus has not ended its copy. Who uses that has the old one
+    /// again, and it goes.
+    async fn clear_copy(&self) -> Result<(), Failure> {
+        let (old, new) = (self.old, self.new);
+        let failed = |error: &Error| Failure::from(old.failed("update", error));
+        let Some(copy) = new.fetch().await.map_err(|error| failed(&error))? else { return Ok(()) };
+        let of_a_move = marks::read_stored(&copy.config, MOVING) == Some(new.pool.as_str());
+        if !of_a_move || !marks::same_incarnation(&copy.config, self.kept) {
+            return Err(taken(new).into());
+        }
+        let users = users::users(new, &copy.used_by).await.map_err(|error| failed(&error))?;
+        if !users.running.is_empty() {
+            return Err(in_use("pool", "move", &users.running).into());
+        }
+        for name in &users.ours {
+            let give_back = |found: &mut Instance| {
+                users::on_it(found, new).into_keys().for_each(|device| {
+                    if let Some(keys) = found.devices.get_mut(&device) {
+                        keys.extend([("pool".to_owned(), old.pool.clone()), ("source".to_owned(), old.name.clone())]);
+                    }
+                });
+                true
+            };
+            let request = instance::get(&new.project, name);
+            old.client.modify(request, give_back, self.wait).await.map_err(|error| failed(&error))?;
+        }
+        new.delete(false, self.wait).await.map_err(|error| failed(&error))
+    }
+
+    /// A size that changes only while nobody who uses it runs is told with those who run.
+    async fn not_written(&self, error: &Error) -> Diagnostic {
+        let told = self.old.failed("update", error);
+        if error.refusal() != Some(&Refusal::InUse) {
+            return told;
+        }
+        let Ok(Some(found)) = self.old.look_back().await else { return told };
+        match users::users(self.old, &found.used_by).await {
+            Ok(users) if !users.running.is_empty() => in_use("size", "resize", &users.running),
+            _ => told,
+        }
+    }
+
     /// Renames or moves it. Nothing is written before it is known that nobody who uses it runs.
     async fn carry(&self) -> Result<(), Failure> {
         let (old, new) = (self.old, self.new);
         let failed = |error: &Error| old.failed("update", error);
+        old.settle(self.wait).await.map_err(|error| failed(&error))?;
         let found = old.fetch().await.map_err(|error| failed(&error))?;
         let Some(found) = found else {
-            return Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into());
+            // The interrupted one went on to its end.
+            return match new.fetch().await.map_err(|error| failed(&error))? {
+                Some(moved) if marks::same_incarnation(&moved.config, self.kept) => self.write(new).await,
+                _ => Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into()),
+            };
         };
+        if old.pool != new.pool && !self.model.is_iso() {
+            self.clear_copy().await?;
+        }
         if self.model.is_iso() && old.pool == new.pool {
             let server = old.client.server().await.map_err(|error| failed(&error))?;
             if server.loses_renamed_isos() {
@@ -121,9 +180,10 @@ impl Change<'_> {
         }
         let users = users::users(old, &found.used_by).await.map_err(|error| failed(&error))?;
         if !users.running.is_empty() {
-            return Err(in_use(old, new, &users.running).into());
+            let (at, what) = if old.pool == new.pool { ("name", "rename") } else { ("pool", "move") };
+            return Err(in_use(at, what, &users.running).into());
         }
-        self.write().await?;
+        self.write(old).await?;
         let is_iso = self.model.is_iso();
         if is_iso {
             let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
@@ -150,7 +210,7 @@ impl Change<'_> {
             if error.is_already_exists() {
                 return Err(taken(new).into());
             }
-            return Err(if error.refusal() == Some(&crate::incus::Refusal::PoolNotFound) {
+            return Err(if error.refusal() == Some(&Refusal::PoolNotFound) {
                 new.explain("update", &error).await
             } else {
                 failed(&error)
@@ -177,8 +237,7 @@ fn loses(old: &Target<'_>, version: &str) -> Diagnostic {
     )
 }
 
-fn in_use(old: &Target<'_>, new: &Target<'_>, running: &[String]) -> Diagnostic {
-    let (at, what) = if old.pool == new.pool { ("name", "rename") } else { ("pool", "move") };
+fn in_use(at: &str, what: &str, running: &[String]) -> Diagnostic {
     Diagnostic::error(
         Path::from(at),
         format!("Unable to {what} volume: it is in use"),

@@ -10,12 +10,15 @@ use crate::plugin::{Diagnostics, Path};
 use crate::resources::{keys, marks, refusal};
 
 /// What of an instance is on the volume.
-fn on_it(found: &Instance, target: &Target<'_>) -> Devices {
-    let is = |device: &BTreeMap<String, String>| {
-        let has = |key: &str, value: &str| device.get(key).is_some_and(|found| found == value);
-        has("type", "disk") && has("pool", &target.pool) && has("source", &target.name)
-    };
-    found.devices.iter().filter(|(_, device)| is(device)).map(|(name, device)| (name.clone(), device.clone())).collect()
+pub(super) fn on_it(found: &Instance, target: &Target<'_>) -> Devices {
+    let on_it = found.devices.iter().filter(|(_, device)| is_of(device, target));
+    on_it.map(|(name, device)| (name.clone(), device.clone())).collect()
+}
+
+/// Whether a device is of the volume.
+fn is_of(device: &BTreeMap<String, String>, target: &Target<'_>) -> bool {
+    let has = |key: &str, value: &str| device.get(key).is_some_and(|found| found == value);
+    has("type", "disk") && has("pool", &target.pool) && has("source", &target.name)
 }
 
 /// Whether this owner made the instance, or wrote it last.
@@ -81,9 +84,14 @@ pub(super) async fn detach(notes: &Notes, target: &Target<'_>, name: &str, wait:
 /// Gives a volume back to the instance `name`, as its note says.
 async fn give_back(target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), Error> {
     let attach = |found: &mut Instance| {
+        if !is_ours(found, target) {
+            return false;
+        }
         let Some(text) = found.config.remove(&notes::key(target)) else { return false };
         for (device, keys) in serde_json::from_str::<Devices>(&text).unwrap_or_default() {
-            found.devices.entry(device).or_insert(keys);
+            if device.starts_with("sv-") && is_of(&keys, target) {
+                found.devices.entry(device).or_insert(keys);
+            }
         }
         true
     };
