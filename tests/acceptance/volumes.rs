@@ -207,13 +207,17 @@ fn drivers(here: &Workspace) {
     for driver in ran {
         let name = run.domain(driver);
         let pool = if driver == "dir" { "default" } else { driver };
+        let attached = VOLUMES.replace("name,", "name, pool = anklume_volume.data.pool,");
         let volume = |size: &str| format!("  name = \"data\"\n  size = \"{size}\"\n  pool = \"{pool}\"");
         let copy = format!(
             "resource \"anklume_volume\" \"copy\" {{\n  name = \"copy\"\n  domain = anklume_domain.d.name\n  \
              delete_protection = false\n  pool = \"{pool}\"\n  source = {{ volume = {DATA}.name, pool = {DATA}.pool, snapshot = \"s0\" }}\n}}\n\n{}",
-            instance("reader", "  volumes = { copy = { volume = anklume_volume.copy.name, mount = \"/srv/copy\" } }")
+            instance(
+                "reader",
+                "  volumes = { copy = { volume = anklume_volume.copy.name, pool = anklume_volume.copy.pool, mount = \"/srv/copy\" } }"
+            )
         );
-        let with = |size: &str, rest: &str| configuration(&name, &volume(size), &(instance("box", VOLUMES) + rest));
+        let with = |size: &str, rest: &str| configuration(&name, &volume(size), &(instance("box", &attached) + rest));
         run.configure(&with("32MiB", ""));
         run.apply();
         shell(&run, &name, "box", "echo first > /srv/data/text && sync");
