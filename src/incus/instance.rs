@@ -301,13 +301,26 @@ pub fn console_log(project: &str, name: &str) -> Request {
     Request::get(&["instances", name, "console"]).project(project)
 }
 
-/// Runs a command in the guest without websockets and without keeping its output; the exit code is `return` in the
-/// operation's metadata. Async.
-pub fn exec(project: &str, name: &str, command: &[&str]) -> Request {
+/// What becomes of what a command writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// It is lost. In a virtual machine the command is killed soon after it has begun, with -1 (6.0.4).
+    Lost,
+    /// Incus keeps it, in the files that `output` in the operation's metadata names, until [`delete_output`].
+    Kept,
+}
+
+/// Runs a command in the guest without websockets; the exit code is `return` in the operation's metadata. Async.
+pub fn exec(project: &str, name: &str, command: &[&str], output: Output) -> Request {
     let body = serde_json::json!({
-        "command": command, "wait-for-websocket": false, "record-output": false, "interactive": false,
+        "command": command, "wait-for-websocket": false, "record-output": output == Output::Kept, "interactive": false,
     });
     Request::post(&["instances", name, "exec"], &body).project(project)
+}
+
+/// Deletes a file of [`Output::Kept`].
+pub fn delete_output(project: &str, name: &str, file: &str) -> Request {
+    Request::delete(&["instances", name, "logs", "exec-output", file]).project(project)
 }
 
 #[cfg(test)]

@@ -326,6 +326,32 @@ fn stuck(run: &Workspace) {
     assert!(rename < 30.0, "{rename}");
     assert_eq!(run.incus().instance(&name, "other").unwrap()["status"], "Running");
     run.plan_is_empty();
+
+    // A block volume grows only while its machine is stopped.
+    let with_disk = |running: bool, size: &str| {
+        let disk = format!(
+            "  running = {running}\n  volumes = {{ disk = {{ volume = anklume_volume.disk.name }} }}\n  boot_priority"
+        );
+        let volume = format!(
+            "resource \"anklume_volume\" \"disk\" {{\n  name = \"disk\"\n  domain = anklume_domain.d.name\n  content_type = \"block\"\n  \
+             size = \"{size}\"\n  delete_protection = false\n}}\n"
+        );
+        renamed.replacen("  boot_priority", &disk, 1) + &volume
+    };
+    let status = || run.incus().instance(&name, "other").unwrap()["status"].clone();
+    let step = |running: bool, size: &str| {
+        run.configure_provider(&block, &with_disk(running, size));
+        run.apply();
+        run.plan_is_empty();
+        assert_eq!(status(), if running { "Running" } else { "Stopped" });
+    };
+    step(true, "64MiB");
+    run.configure_provider(&block, &with_disk(true, "96MiB"));
+    let refused = run.apply_fails();
+    assert!(refused.contains("Unable to resize volume") && refused.contains("instance other"), "{refused}");
+    step(false, "64MiB");
+    step(false, "96MiB");
+    step(true, "96MiB");
     assert!(seconds("its destruction", &|| run.destroy()) < 30.0);
     assert!(run.incus().project(&name).is_none());
     disconnect(run, &name);

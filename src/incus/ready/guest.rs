@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::incus::client::Client;
 use crate::incus::error::{Error, Refusal};
 use crate::incus::events::Event;
-use crate::incus::instance::{self, Instance, State};
+use crate::incus::instance::{self, Instance, Output, State};
 use crate::incus::run::Wait;
 
 /// How long the console may take, when all is lost already.
@@ -48,14 +48,28 @@ impl<'c> Remote<'c> {
     }
 
     /// Exit code of a command; `None` where the instance or its agent cannot run one now.
-    async fn exec(&self, command: &[&str], wait: &Wait) -> Result<Option<i64>, Error> {
-        let request = instance::exec(self.project, self.name, command);
+    async fn exec(&self, command: &[&str], output: Output, wait: &Wait) -> Result<Option<i64>, Error> {
+        let request = instance::exec(self.project, self.name, command, output);
         match self.client.run(request, wait).await {
-            Ok(metadata) => Ok(metadata.as_ref().and_then(|metadata| metadata["return"].as_i64())),
+            Ok(metadata) => {
+                let metadata = metadata.unwrap_or_default();
+                self.delete_outputs(&metadata["output"]).await;
+                Ok(metadata["return"].as_i64())
+            }
             Err(error) if matches!(error.refusal(), Some(Refusal::CommandNotFound)) => Ok(Some(127)),
             Err(error) if error.is_not_found() || error.is_forbidden() => Err(error),
             Err(error) if error.refusal().is_some() || error.is_operation_gone() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_outputs(&self, paths: &serde_json::Value) {
+        let paths = paths.as_object().into_iter().flat_map(|paths| paths.values()).filter_map(|path| path.as_str());
+        for file in paths.filter_map(|path| path.rsplit('/').next()) {
+            let request = instance::delete_output(self.project, self.name, file);
+            if let Err(error) = self.client.run(request, &Wait::within(PROBE, Default::default())).await {
+                tracing::debug!(instance = self.name, file, %error, "what a command wrote was not deleted");
+            }
         }
     }
 }
@@ -77,7 +91,7 @@ impl Guest for Remote<'_> {
 
     async fn answers(&self) -> Result<bool, Error> {
         let brief = Wait::within(PROBE, Default::default());
-        match self.exec(&["true"], &brief).await {
+        match self.exec(&["true"], Output::Lost, &brief).await {
             Ok(code) => Ok(code.is_some()),
             Err(error) if error.is_deadline() => Ok(false),
             Err(error) => Err(error),
@@ -85,8 +99,7 @@ impl Guest for Remote<'_> {
     }
 
     async fn cloud_init(&self) -> Result<Option<i64>, Error> {
-        // Incus 6.0.4 kills a command of a machine at its first output where nobody takes that.
-        self.exec(&["sh", "-c", "exec cloud-init status --wait >/dev/null 2>&1"], &Wait::default()).await
+        self.exec(&["cloud-init", "status", "--wait"], Output::Kept, &Wait::default()).await
     }
 
     async fn console(&self) -> Vec<String> {
