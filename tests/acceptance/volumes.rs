@@ -172,10 +172,14 @@ fn moved(here: &Workspace) {
     run.apply();
     // As a daemon leaves it that is killed in the middle of the copy.
     let of_the_volume = |verb: &[&str]| incus.run(&[&["storage", "volume"], verb, &["--project", &name]].concat());
-    of_the_volume(&["set", "default", "data", &format!("user.anklume.moving={pool}")]);
     of_the_volume(&["copy", "default/data", &format!("{pool}/data")]);
-    incus.run(&["config", "device", "set", "box", "sv-data", &format!("pool={pool}"), "--project", &name]);
     run.configure(&configuration(&name, &volume(pool, "32MiB"), &running(false)));
+    run.plan_updates(&[DATA]);
+    let refused = run.apply_fails();
+    for part in ["an interrupted move left two", &format!("delete {pool} data"), "delete default data"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    of_the_volume(&["delete", pool, "data"]);
     run.apply();
     run.plan_is_empty();
     assert!(incus.volume(&name, "default", "data").is_none());

@@ -135,12 +135,12 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     let mut up = !found.is_stopped() && !found.is_paused();
     let pool = change.model.root_pool(change.inherited).filter(|pool| found.root_pool().is_some_and(|now| now != pool));
     let leaves = change.restart == Restart::Yes || change.renamed.is_some() || pool.is_some() || !change.model.running;
-    if !found.is_stopped() && leaves {
+    let stops = !found.is_stopped() && leaves;
+    if stops {
         change.stop(&found).await?;
         up = false;
     }
-    let stopped_for_it = !found.is_stopped();
-    let back = async |error: Unconverged| {
+    let back = async |stopped_for_it: bool, error: Unconverged| {
         if found.ephemeral
             && stopped_for_it
             && let Err(error) =
@@ -160,7 +160,7 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     if let Some(pool) = pool {
         let (client, target) = (change.target.client, change.target);
         if let Err(error) = client.move_to_pool(&target.project, &target.name, &pool, change.wait).await {
-            return back(error.into()).await;
+            return back(stops, error.into()).await;
         }
     }
     match change.write(mark).await {
@@ -172,16 +172,16 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
             change.stop(&found).await?;
             up = false;
             if let Err(error) = change.write(mark).await {
-                return back(error).await;
+                return back(true, error).await;
             }
         }
-        Err(error) if !up => return back(error).await,
+        Err(error) if !up => return back(stops, error).await,
         result => result?,
     }
     if let Some(renamed) = change.renamed {
         let request = instance::rename(&change.target.project, &change.target.name, &renamed.name);
         if let Err(error) = change.target.client.run(request, change.wait).await {
-            return back(error.into()).await;
+            return back(stops, error.into()).await;
         }
     }
     if change.model.running && !up {

@@ -4,19 +4,15 @@ use super::model::{self, Filled, Model};
 use super::plan::SOURCE;
 use super::target::{MADE, Target, names};
 use super::{LIMIT, read, users};
-use crate::incus::instance::{self, Instance};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Refusal, Wait};
 use crate::plugin::{Call, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Update, Value};
 use crate::resources::session::Session;
-use crate::resources::{keys, marks, meanwhile, refusal, size, timeouts};
+use crate::resources::{marks, meanwhile, refusal, size, timeouts};
 
 /// What is written in whole, so that what others wrote there meanwhile would be lost.
 const WATCHED: &[&str] =
     &["description", "config", "size", "snapshots_schedule", "snapshots_expiry", "delete_protection"];
-
-/// The mark of the pool that a volume is on its way to: its copy there has it until that is the volume.
-const MOVING: &str = "moving";
 
 /// Updates a volume in place.
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
@@ -100,8 +96,6 @@ impl Change<'_> {
             if self.moves() {
                 volume.config.insert(marks::FINGERPRINT.to_owned(), self.fingerprint.clone());
             }
-            let moving = (self.old.pool != self.new.pool).then(|| self.new.pool.clone());
-            keys::put(&mut volume.config, &marks::stored(MOVING), moving);
             self.model.apply(volume, self.filled) | (before != volume.config)
         };
         let written = target.modify(self.model.is_iso(), write, self.wait).await;
@@ -114,33 +108,30 @@ impl Change<'_> {
         if changes.is_empty() { Ok(()) } else { Err(changes.into()) }
     }
 
-    /// What an interrupted move left: the old one stands, so that Incus has not ended its copy. Who uses that has the old one
-    /// again, and it goes.
-    async fn clear_copy(&self) -> Result<(), Failure> {
+    /// Refuses to go on where an interrupted move left two: Incus empties the old one before its record goes, so that either
+    /// may be the whole one.
+    async fn one_only(&self) -> Result<(), Failure> {
         let (old, new) = (self.old, self.new);
-        let failed = |error: &Error| Failure::from(old.failed("update", error));
-        let Some(copy) = new.fetch().await.map_err(|error| failed(&error))? else { return Ok(()) };
-        let of_a_move = marks::read_stored(&copy.config, MOVING) == Some(new.pool.as_str());
-        if !of_a_move || !marks::same_incarnation(&copy.config, self.kept) {
-            return Err(taken(new).into());
+        let copy = new.fetch().await.map_err(|error| old.failed("update", &error))?;
+        if copy.is_none_or(|copy| !marks::same_incarnation(&copy.config, self.kept)) {
+            return Ok(());
         }
-        let users = users::users(new, &copy.used_by).await.map_err(|error| failed(&error))?;
-        if !users.running.is_empty() {
-            return Err(in_use("pool", "move", &users.running).into());
-        }
-        for name in &users.ours {
-            let give_back = |found: &mut Instance| {
-                users::on_it(found, new).into_keys().for_each(|device| {
-                    if let Some(keys) = found.devices.get_mut(&device) {
-                        keys.extend([("pool".to_owned(), old.pool.clone()), ("source".to_owned(), old.name.clone())]);
-                    }
-                });
-                true
-            };
-            let request = instance::get(&new.project, name);
-            old.client.modify(request, give_back, self.wait).await.map_err(|error| failed(&error))?;
-        }
-        new.delete(false, self.wait).await.map_err(|error| failed(&error))
+        let delete = |target: &Target<'_>| {
+            format!("    incus storage volume delete {} {} --project {}", target.pool, target.name, target.project)
+        };
+        Err(Diagnostic::error(
+            Path::from("pool"),
+            "Unable to move volume: an interrupted move left two",
+            format!(
+                "Incus was interrupted while it moved the volume, which stands in the pools \"{}\" and \"{}\" now. Which of them is whole \
+                 only what they hold can tell. Nothing was changed. Look into both, delete the other one, and apply again:\n\n{}\n{}",
+                old.pool,
+                new.pool,
+                delete(old),
+                delete(new)
+            ),
+        )
+        .into())
     }
 
     /// A size that changes only while nobody who uses it runs is told with those who run.
@@ -169,8 +160,8 @@ impl Change<'_> {
                 _ => Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into()),
             };
         };
-        if old.pool != new.pool && !self.model.is_iso() {
-            self.clear_copy().await?;
+        if old.pool != new.pool {
+            self.one_only().await?;
         }
         if self.model.is_iso() && old.pool == new.pool {
             let server = old.client.server().await.map_err(|error| failed(&error))?;

@@ -10,7 +10,7 @@ use crate::plugin::{Diagnostics, Path};
 use crate::resources::{keys, marks, refusal};
 
 /// What of an instance is on the volume.
-pub(super) fn on_it(found: &Instance, target: &Target<'_>) -> Devices {
+fn on_it(found: &Instance, target: &Target<'_>) -> Devices {
     let on_it = found.devices.iter().filter(|(_, device)| is_of(device, target));
     on_it.map(|(name, device)| (name.clone(), device.clone())).collect()
 }
