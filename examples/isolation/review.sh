@@ -9,6 +9,11 @@
 # does not fail.
 set -euo pipefail
 
+plan=$(cat)
+jq -e -s 'length == 1 and (.[0] | (.resource_changes | type) == "array" and .errored != true)' <<<"$plan" >/dev/null 2>&1 || {
+    echo "this is no plan, or one that failed: tofu show -json plan.bin" >&2
+    exit 2
+}
 report=$(jq -r --arg from "${NEVER_FROM-untrusted disposable}" --arg to "${NEVER_TO-admin}" '
     def words: split(" ") | map(select(. != ""));
     def texts: with_entries(.value = (.value // "(known after apply)"));
@@ -36,7 +41,7 @@ report=$(jq -r --arg from "${NEVER_FROM-untrusted disposable}" --arg to "${NEVER
                 | (if $from | words | index($begins) then "REFUSED \($name): it begins in \($begins)" else empty end),
                   (if $to | words | index($ends_in) then "REFUSED \($name): it ends in \($ends_in)" else empty end)),
               (if .protocol == null then "REFUSED \($name): everything may pass" else empty end))
-    ] | .[]')
+    ] | .[]' <<<"$plan")
 
 [[ -z $report ]] || printf '%s\n' "$report"
 grep -q '^REFUSED ' <<<"$report" || exit 0

@@ -36,7 +36,9 @@ impl Drift {
 
     /// There is no table at all.
     pub(super) fn of_no_table() -> Self {
-        Self { there: BTreeMap::new(), lines: vec!["table: missing".to_owned()] }
+        let mut drift = Self { there: BTreeMap::new(), lines: Vec::new() };
+        drift.note("table".to_owned(), "missing".to_owned());
+        drift
     }
 
     /// With what differs in the file.

@@ -33,9 +33,9 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
 
     let forward = vec![
         rule([in_set(&[Key::Iif], Set::Bridges), in_set(&[Key::Oif], Set::Bridges), goto("listed")]),
-        rule([named(Key::Iif, wildcard), named(Key::Oif, wildcard), goto("unlisted")]),
         rule([named(Key::Iif, wildcard), in_set(&[Key::Oif], Set::Bridges), drop()]),
         rule([in_set(&[Key::Iif], Set::Bridges), named(Key::Oif, wildcard), drop()]),
+        rule([named(Key::Iif, wildcard), named(Key::Oif, wildcard), goto("unlisted")]),
     ];
     let listed = vec![
         rule([in_set(&[Key::Iif, Key::Oif], Set::Same), accept()]),

@@ -37,9 +37,8 @@ const SCRIPT: &str = concat!(
     "elif [ -d \"${path%/*}/\" ]; then out=\"the directory cannot be written\"; else out=\"no such directory\"; fi;; ",
     "store) IFS= read -r path; if out=$(body); then :; else exit 1; fi; ",
     "if [ -d \"$path\" ]; then out=\"is a directory\"; rc=1; else ",
-    "out=$( { rm -f \"$path.anklume\" && printf \"%s\\n\" \"$out\" >\"$path.anklume\" && sync \"$path.anklume\" ",
-    "&& mv -f \"$path.anklume\" \"$path\" && sync \"${path%/*}/\"; } 2>&1 ); rc=$?; ",
-    "if [ $rc -gt 0 ]; then rm -f \"$path.anklume\"; fi; fi;; ",
+    "out=$( { new=$(mktemp \"$path.XXXXXX\") && { printf \"%s\\n\" \"$out\" >\"$new\" && sync \"$new\" ",
+    "&& mv -f \"$new\" \"$path\" && sync \"${path%/*}/\" || { rm -f \"$new\"; false; }; }; } 2>&1 ); rc=$?; fi;; ",
     "unlink) IFS= read -r path; out=$( { rm -f \"$path\" && sync \"${path%/*}/\"; } 2>&1 ); rc=$?;; ",
     "*) rc=99;; esac; say; done",
 );

@@ -22,7 +22,8 @@ tier() {
     if grep -q 'NOT RUN: ' "$log"; then
         not_run+=("$name: $(sed -n 's/.*NOT RUN: //p' "$log" | head -n1)")
         if [[ $ci == true ]]; then failed=$((failed + 1)); failures+=("$name: could not run"); fi
-        return
+        # What did run counts, and what failed above all.
+        if ((code == 0 && good == 0 && bad == 0)); then return; fi
     fi
     if ((code == 0 && good == 0 && bad == 0)); then good=1; fi
     if ((code != 0 && bad == 0)); then bad=1; fi

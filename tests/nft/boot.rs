@@ -65,5 +65,5 @@ fn unit() {
 }
 
 fn is_bare(drift: &Drift) -> bool {
-    drift.rules().is_empty() && drift.lines() == ["table: missing"]
+    drift.rules() == [("table".to_owned(), "missing".to_owned())].into() && drift.lines() == ["table: missing"]
 }

@@ -11,6 +11,7 @@ pub const CASES: &[Case] = &[
     ("one bridge talks to itself, listed or not, with bridge-nf on and off", same_bridge),
     ("so does a bridge on which the host has no address, and its guests reach no other", without_address),
     ("a bridge that is not listed reaches no other, and no other reaches it", unlisted),
+    ("nor by a route of its own into one that is listed", by_a_rule),
     ("egress and the host are reached as before", egress),
     ("a second table of Docker's shape and flows that conntrack does not know live on", docker),
 ];
@@ -149,6 +150,26 @@ fn unlisted_of(router: &Router) {
         }
         check(&probes);
     }
+}
+
+/// Rules of routing by the interface of arrival are not asked when the kernel looks up where a packet would go.
+fn by_a_rule() {
+    let router = Router::up("", &["a", "b", "u"]);
+    shell(&format!(
+        "ip -n a1 addr add 203.0.113.9/32 dev lo\nip rule add iif net-u lookup 100\nip route add 203.0.113.9 via {} dev net-a table 100",
+        router.v4("a1")
+    ));
+    let probes = |passes: bool| {
+        [Kind::Tcp(443), Kind::Udp(443), Kind::Ping].map(|kind| Probe {
+            from: "u1".to_owned(),
+            to: IpAddr::from([203, 0, 113, 9]),
+            kind,
+            passes,
+        })
+    };
+    check(&probes(true));
+    apply(&router.ruleset(&["a", "b"], &[]));
+    check(&probes(false));
 }
 
 fn egress() {
