@@ -72,6 +72,12 @@ fn isolation(here: &Workspace) {
         assert!(output.status.success() != text.contains("REFUSED ") || reviewed == "1", "{text}");
         text
     };
+    for no_plan in ["", "{}", "{\"resource_changes\": [], \"errored\": true}"] {
+        fs::write(run.dir().join("plan.json"), no_plan).unwrap();
+        let mut gate = std::process::Command::new(examples().join("isolation/review.sh"));
+        let output = gate.stdin(fs::File::open(run.dir().join("plan.json")).unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{no_plan}");
+    }
     configure("", "");
     let text = review("");
     assert!(text.contains("+ \"domain/disposable\": ") && text.contains("+ \"policy/perso to web\": "), "{text}");
