@@ -116,7 +116,7 @@ fn by_hand() {
         named(&first, &[&format!("layout/{chain}: {what}")]);
     }
     named(
-        "line=$(nft -a list chain inet anklume forward | grep 'net-\\*.*unlisted')\n\
+        "line=$(nft -a list chain inet anklume forward | grep '@bridges.*net-')\n\
          nft delete rule inet anklume forward handle ${line##* }\nnft add rule inet anklume forward ${line%%#*}",
         &["layout/forward: the rules are in another order"],
     );

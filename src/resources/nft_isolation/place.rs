@@ -32,7 +32,7 @@ pub(super) fn undecided(session: &Session) -> Option<Diagnostic> {
 ///
 /// # Errors
 ///
-/// Nothing says where it runs, it cannot be reached, or it has not the bridges that Incus has.
+/// Nothing says where it runs, it cannot be reached, or it has none of the bridges that Incus has.
 pub(super) async fn find(
     session: &Session,
     call: &Call,
@@ -135,6 +135,8 @@ impl Place {
         };
         let addresses = [state.hwaddr.to_ascii_lowercase(), there[&bridge].clone()];
         let other = (addresses[0] != addresses[1]).then_some(Other { bridge, addresses });
+        // The address is proof enough: a bridge that is lost must not keep the others from being isolated.
+        let absent = if other.is_some() { absent } else { BTreeSet::new() };
         Ok(Elsewhere { absent, other, unseen: false })
     }
 }
