@@ -319,8 +319,18 @@ fn stuck(run: &Workspace) {
     assert!(update < 15.0, "{update}");
     assert_eq!(run.incus().instance(&name, "vm").unwrap()["config"]["boot.autostart.priority"], "2");
     run.plan_is_empty();
-    let renamed =
-        hcl("agent = false, addresses = false", "second", "2").replace("= \"vm\"\n  domain", "= \"other\"\n  domain");
+    // It takes a second processor while it runs.
+    let pid = || run.incus().query(&format!("/1.0/instances/vm/state?project={name}"))["pid"].clone();
+    let before = pid();
+    let processors = "{ \"limits.memory\" = \"512MiB\", \"limits.cpu\" = \"2\" }";
+    let faster = hcl("agent = false, addresses = false", "second", "2")
+        .replace("{ \"limits.memory\" = \"512MiB\" }", processors);
+    run.configure_provider(&block, &faster);
+    let told = run.apply();
+    assert!(!told.contains("will be restarted") && pid() == before, "{told}");
+    assert_eq!(run.incus().instance(&name, "vm").unwrap()["config"]["limits.cpu"], "2");
+    run.plan_is_empty();
+    let renamed = faster.replace("= \"vm\"\n  domain", "= \"other\"\n  domain");
     run.configure_provider(&block, &renamed);
     let rename = seconds("its rename", &|| drop(run.apply()));
     assert!(rename < 30.0, "{rename}");
