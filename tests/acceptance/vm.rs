@@ -276,9 +276,11 @@ fn crash(run: &Workspace) {
     println!("apply ended {late:?} after the event of the crash");
     let limit = if run.is_emulated() { LATE_EMULATED } else { LATE_WITHOUT };
     assert!(late.is_none_or(|late| late <= limit), "{late:?} is later than {limit:?}");
-    // Incus 6.0 has no console of a machine that is stopped.
-    let console = if run.incus().announces_agents() { "not a kernel" } else { "Its console and its log say why" };
-    for part in ["stopped while it was booting", "Phase: ", console, "incus console vm --project"] {
+    // Incus 6.0 has no console of a machine that is stopped, and 7.0 not always as soon as it announces the end.
+    println!("the console of the crash was there: {}", told.contains("not a kernel"));
+    for part in
+        ["stopped while it was booting", "Phase: ", "Its console and its log say why", "incus console vm --project"]
+    {
         assert!(told.contains(part), "{part:?} is missing in {told}");
     }
     assert_eq!(run.attributes("anklume_instance.vm")["status"], "Stopped");
