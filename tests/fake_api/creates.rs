@@ -84,17 +84,22 @@ pub(super) async fn create(fake: &Fake, stop: &Stopper, kind: &str, values: Valu
 
 /// What is planned for the container `web`, which shall run and waits for no address.
 pub(super) fn container() -> Value {
+    instance("lxc", map([("addresses", Value::from(false))]))
+}
+
+/// What is planned for the instance `web` of this type, which shall run.
+pub(super) fn instance(kind: &str, wait: Value) -> Value {
     map([
         ("name", "web".into()),
         ("domain", "pro".into()),
-        ("type", "lxc".into()),
+        ("type", kind.into()),
         ("image", "debian".into()),
         ("running", true.into()),
         ("ephemeral", false.into()),
         ("restart_on_update", true.into()),
         ("delete_protection", false.into()),
         ("stop_timeout", "0s".into()),
-        ("wait", map([("addresses", Value::from(false))])),
+        ("wait", wait),
     ])
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use anklume::plugin::{Failure, Private, Stored, Update, Value};
 use serde_json::{Value as Json, json};
 
-use super::creates::{create, map, resource, session};
+use super::creates::{create, instance, map, resource, session};
 use super::fake::{Answer, Fake, Seen, error, operation, started, sync};
 
 const REFUSED_BY_FIRMWARE: &str = "BdsDxe: failed to load Boot0001 \"UEFI QEMU HARDDISK\": Access Denied\r\n";
@@ -85,20 +85,8 @@ fn answer(seen: &Seen, kept: &mut Option<Json>, script: Script) -> Answer {
 
 /// What is planned for the machine, with `more` beside it.
 fn machine<const N: usize>(more: [(&str, Value); N]) -> Value {
-    let Value::Map(mut planned) = map([
-        ("name", "web".into()),
-        ("domain", "pro".into()),
-        ("type", "vm".into()),
-        ("image", "debian".into()),
-        ("running", true.into()),
-        ("ephemeral", false.into()),
-        ("restart_on_update", true.into()),
-        ("delete_protection", false.into()),
-        ("stop_timeout", "0s".into()),
-        ("wait", map([("agent_timeout", "1s".into()), ("addresses", false.into())])),
-    ]) else {
-        unreachable!("a map is a map")
-    };
+    let wait = map([("agent_timeout", "1s".into()), ("addresses", false.into())]);
+    let Value::Map(mut planned) = instance("vm", wait) else { unreachable!("a map is a map") };
     planned.extend(more.map(|(name, value)| (name.to_owned(), value)));
     Value::Map(planned)
 }

@@ -65,7 +65,7 @@ pub(super) struct Change<'c> {
 pub(super) enum Unconverged {
     /// Another instance has its name; that is left alone.
     Stranger,
-    /// Somebody changed it since that was planned; nothing was changed.
+    /// Somebody changed it since that was planned; that was left as it is.
     Meanwhile(Diagnostics),
     /// What Incus refused, or what ended the wait.
     Incus(Error),

@@ -124,15 +124,19 @@ impl Resource<Session> for Profile {
             )
         });
         let failure = |error: &incus::Error| failed("update", old, &model.domain, error);
-        let (mut stranger, mut changes) = (false, Diagnostics::default());
+        let mut refused = Diagnostics::default();
         client
             .modify(
                 profile::get(&project, old),
                 |profile: &mut profile::Profile| {
-                    stranger = !marks::same_incarnation(&profile.config, &input.private);
-                    let now = [&state(profile, &input.prior), &state(profile, &input.planned)];
-                    changes = meanwhile::changes(&input, &["description", "config", "devices", "cloud_init"], now);
-                    if stranger || !changes.is_empty() {
+                    refused = match marks::same_incarnation(&profile.config, &input.private) {
+                        true => {
+                            let now = [&state(profile, &input.prior), &state(profile, &input.planned)];
+                            meanwhile::changes(&input, &["description", "config", "devices", "cloud_init"], now)
+                        }
+                        false => refusal::stranger("profile", old).into(),
+                    };
+                    if !refused.is_empty() {
                         return false;
                     }
                     let before = profile.config.clone();
@@ -143,11 +147,8 @@ impl Resource<Session> for Profile {
             )
             .await
             .map_err(|error| failure(&error))?;
-        if stranger {
-            return Err(refusal::stranger("profile", old).into());
-        }
-        if !changes.is_empty() {
-            return Err(changes.into());
+        if !refused.is_empty() {
+            return Err(refused.into());
         }
         if renamed {
             client.run(profile::rename(&project, old, &model.name), &wait).await.map_err(|error| failure(&error))?;

@@ -85,11 +85,13 @@ impl Change<'_> {
     }
 
     async fn write(&self, target: &Target<'_>) -> Result<(), Failure> {
-        let (mut stranger, mut changes) = (false, Diagnostics::default());
+        let mut refused = Diagnostics::default();
         let write = |volume: &mut Volume| {
-            stranger = !marks::same_incarnation(&volume.config, self.kept);
-            changes = (self.changes)(volume);
-            if stranger || !changes.is_empty() {
+            refused = match marks::same_incarnation(&volume.config, self.kept) {
+                true => (self.changes)(volume),
+                false => refusal::stranger("volume", &self.old.name).into(),
+            };
+            if !refused.is_empty() {
                 return false;
             }
             let before = volume.config.clone();
@@ -102,10 +104,7 @@ impl Change<'_> {
         if let Err(error) = written {
             return Err(self.not_written(&error).await.into());
         }
-        if stranger {
-            return Err(refusal::stranger("volume", &self.old.name).into());
-        }
-        if changes.is_empty() { Ok(()) } else { Err(changes.into()) }
+        if refused.is_empty() { Ok(()) } else { Err(refused.into()) }
     }
 
     /// Refuses to go on where an interrupted move left two: Incus empties the old one before its record goes, so that either
