@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::network::Address;
 use super::{Config, Devices, Request, Rest, null_as_default};
@@ -88,6 +90,12 @@ impl Instance {
         self.status_code == 102
     }
 
+    /// When it was started last; the epoch where it never was.
+    pub fn last_used_at(&self) -> Option<OffsetDateTime> {
+        let at = self.rest.get("last_used_at").and_then(|at| at.as_str())?;
+        OffsetDateTime::parse(at, &Rfc3339).ok()
+    }
+
     /// Whether its create broke off, or is under way still: it lacks the note that Incus makes for the first start once the
     /// root disk is whole, and every key that only a start writes (6.0 to 7.3).
     pub fn is_half_made(&self) -> bool {
@@ -98,8 +106,7 @@ impl Instance {
             "volatile.vsock_id",
             "volatile.vm.needs_reset",
         ];
-        let last_used = self.rest.get("last_used_at").and_then(|at| at.as_str());
-        last_used.is_some_and(|at| at.starts_with("1970-"))
+        self.last_used_at().is_some_and(|at| at.year() == 1970)
             && !self.is_running()
             && !OF_A_START.iter().any(|key| self.config.contains_key(*key))
     }

@@ -1,6 +1,8 @@
 //! Custom storage volumes.
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{Config, Request, Rest, null_as_default};
 
@@ -25,6 +27,14 @@ pub struct Volume {
     /// What no field above names.
     #[serde(flatten)]
     pub rest: Rest,
+}
+
+impl Volume {
+    /// When Incus made it.
+    pub fn created_at(&self) -> Option<OffsetDateTime> {
+        let at = self.rest.get("created_at").and_then(|at| at.as_str())?;
+        OffsetDateTime::parse(at, &Rfc3339).ok()
+    }
 }
 
 /// What a new volume is made of.
@@ -63,6 +73,11 @@ impl Source {
     pub fn copy(project: &str, pool: &str, name: &str, snapshot: Option<&str>) -> Self {
         let name = snapshot.map_or_else(|| name.to_owned(), |snapshot| format!("{name}/{snapshot}"));
         Self { kind: "copy", name, pool: pool.to_owned(), project: project.to_owned(), volume_only: true }
+    }
+
+    /// A copy of a volume with its snapshots.
+    pub fn whole(project: &str, pool: &str, name: &str) -> Self {
+        Self { volume_only: false, ..Self::copy(project, pool, name, None) }
     }
 }
 

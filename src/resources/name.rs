@@ -7,6 +7,16 @@ pub const DOMAIN_MAX: usize = 11;
 /// Longest name of a domain where a nesting prefix (`001-`) is put before it, in bytes.
 pub const DOMAIN_MAX_PREFIXED: usize = 7;
 
+/// What the names begin with under which volumes are filled; no volume may be called so.
+pub const HALF_MADE: &str = "anklume-";
+
+/// Whether a volume of this name is one that an interrupted create began to fill: [`HALF_MADE`] and 16 hexadecimal digits.
+#[must_use]
+pub fn is_half_made(volume: &str) -> bool {
+    let digits = volume.strip_prefix(HALF_MADE);
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// A domain: `[a-z0-9-]`, 1 to 11 bytes, a letter or digit at both ends, not `default`.
 ///
 /// # Errors
@@ -107,7 +117,7 @@ pub fn volume(value: &Value) -> Result<(), Problem> {
             ),
         ));
     }
-    if name.starts_with("anklume-") {
+    if name.starts_with(HALF_MADE) {
         return Err(Problem::new(
             "Reserved volume name",
             format!("Names that begin with `anklume-` are taken by uploads under way. Rename \"{name}\"."),
@@ -156,6 +166,8 @@ mod tests {
         for bad in ["", "a/b", "-a", ".a", "a b", "anklume-0123", &"x".repeat(64)] {
             assert!(!ok(bad), "{bad}");
         }
+        assert!(is_half_made("anklume-0123456789abcdef"));
+        assert!(!is_half_made("anklume-data") && !is_half_made("anklume-0123456789abcdefg") && !is_half_made("data"));
     }
 
     #[test]

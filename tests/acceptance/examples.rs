@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("the_isolation_of_five_domains_is_reviewed_and_applied", isolation),
     ("every_resource_has_an_example_here", every),
     ("the_example_of_the_provider_block_is_valid", provider),
+    ("the_example_of_what_volumes_are_filled_with_can_be_planned", sources),
 ];
 
 /// Examples have the names that readers see, so they take turns.
@@ -145,4 +146,14 @@ fn provider(run: &Workspace) {
     let text = read("provider/provider.tf");
     fs::write(run.dir().join("main.tf"), text).unwrap();
     run.succeed(&["validate", "-no-color"]);
+}
+
+/// Its server and its disk are not there.
+fn sources(run: &Workspace) {
+    run.set("TF_VAR_image", "busybox");
+    run.set("TF_VAR_token", "token");
+    fs::write(run.dir().join("installer.iso"), "").unwrap();
+    run.configure(&read("resources/anklume_volume/resource_sources.tf"));
+    let planned = run.succeed(&["plan", "-input=false", "-no-color", "-refresh=false"]).text;
+    assert!(planned.contains("5 to add") && !planned.contains("\"token\""), "{planned}");
 }

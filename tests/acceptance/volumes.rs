@@ -7,6 +7,8 @@ pub(crate) const CASES: &[Case] = &[
     ("volumes_are_attached_and_detached_while_the_instance_runs", attached),
     ("a_replaced_volume_is_attached_again_and_a_deleted_one_is_detached", replaced),
     ("a_volume_moves_to_another_pool_with_its_users_stopped", moved),
+    ("what_an_interrupted_move_of_a_volume_left_is_told_apart", left_two),
+    ("a_move_of_a_volume_outlives_the_daemon_and_the_provider", cut),
     ("what_a_volume_holds_survives_with_every_driver_of_the_kernel", drivers),
 ];
 
@@ -170,16 +172,8 @@ fn moved(here: &Workspace) {
     assert!(incus.volume(&name, "default", "data").is_some());
     run.configure(&configuration(&name, &volume("default", "32MiB"), &running(false)));
     run.apply();
-    // As a daemon leaves it that is killed in the middle of the copy.
-    let of_the_volume = |verb: &[&str]| incus.run(&[&["storage", "volume"], verb, &["--project", &name]].concat());
-    of_the_volume(&["copy", "default/data", &format!("{pool}/data")]);
     run.configure(&configuration(&name, &volume(pool, "32MiB"), &running(false)));
     run.plan_updates(&[DATA]);
-    let refused = run.apply_fails();
-    for part in ["an interrupted move left two", &format!("delete {pool} data"), "delete default data"] {
-        assert!(refused.contains(part), "{part}: {refused}");
-    }
-    of_the_volume(&["delete", pool, "data"]);
     run.apply();
     run.plan_is_empty();
     assert!(incus.volume(&name, "default", "data").is_none());
@@ -192,6 +186,109 @@ fn moved(here: &Workspace) {
     run.apply();
     run.plan_is_empty();
     run.survives_import(DATA, &format!("{name}/{pool}/data"));
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
+}
+
+/// A copy as an interrupted move leaves it, each step on.
+fn left_two(here: &Workspace) {
+    let run = here.elsewhere("two", &["second"]);
+    let (name, incus) = (run.domain("vtwo"), run.incus());
+    let configure = |pool: &str| {
+        let volume = format!("  name = \"data\"\n  size = \"32MiB\"\n  pool = \"{pool}\"");
+        let boxes = ["box", "other"].map(|label| instance(label, &format!("  running = false\n{VOLUMES}")));
+        run.configure(&configuration(&name, &volume, &boxes.concat()));
+    };
+    let of_the_volume = |verb: &[&str]| incus.run(&[&["storage", "volume"], verb, &["--project", &name]].concat());
+    let points = |instance: &str, pool: &str| {
+        incus.run(&["config", "device", "set", instance, "sv-data", &format!("pool={pool}"), "--project", &name]);
+    };
+    let made = |pool: &str| incus.volume(&name, pool, "data").unwrap()["created_at"].clone();
+    let moves = |from: &str, to: &str| {
+        run.apply();
+        run.plan_is_empty();
+        assert!(incus.volume(&name, from, "data").is_none());
+        for instance in ["box", "other"] {
+            assert_eq!(incus.instance(&name, instance).unwrap()["devices"]["sv-data"]["pool"], to);
+        }
+    };
+    configure("default");
+    run.apply();
+
+    // Nobody uses the copy: it may not be whole.
+    of_the_volume(&["copy", "default/data", "second/data"]);
+    let copy = made("second");
+    configure("second");
+    moves("default", "second");
+    assert_ne!(made("second"), copy);
+
+    // Some use it, so that it is whole, and nobody wrote on either since.
+    of_the_volume(&["copy", "second/data", "default/data"]);
+    points("box", "default");
+    let copy = made("default");
+    configure("default");
+    moves("second", "default");
+    assert_eq!(made("default"), copy);
+
+    // One wrote on the volume since.
+    of_the_volume(&["copy", "default/data", "second/data"]);
+    points("box", "second");
+    incus.run(&["start", "other", "--project", &name]);
+    incus.run(&["stop", "--force", "other", "--project", &name]);
+    configure("second");
+    let refused = run.apply_fails();
+    for part in ["an interrupted move left two", "volume delete second data", "volume delete default data"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    points("box", "default");
+    of_the_volume(&["delete", "second", "data"]);
+    moves("default", "second");
+
+    // The one that is left was being deleted.
+    of_the_volume(&["copy", "second/data", "default/data"]);
+    ["box", "other"].into_iter().for_each(|instance| points(instance, "default"));
+    of_the_volume(&["set", "second", "data", "user.anklume.moved=true"]);
+    let copy = made("default");
+    configure("default");
+    moves("second", "default");
+    assert_eq!(made("default"), copy);
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
+}
+
+/// The daemon is killed while it copies, and the provider.
+fn cut(here: &Workspace) {
+    let run = here.elsewhere("cut", &["second"]);
+    let (name, incus) = (run.domain("vcut"), run.incus());
+    let configure = |pool: &str, running: bool| {
+        let volume = format!("  name = \"data\"\n  size = \"1GiB\"\n  pool = \"{pool}\"");
+        let boxed = instance("box", &format!("  running = {running}\n{VOLUMES}"));
+        run.configure(&configuration(&name, &volume, &boxed));
+    };
+    configure("default", true);
+    run.apply();
+    shell(&run, &name, "box", "head -c 300000000 /dev/urandom > /srv/data/bytes");
+    let sum = || shell(&run, &name, "box", "sha256sum /srv/data/bytes");
+    let written = sum();
+    configure("default", false);
+    run.apply();
+    for (from, to, ends) in [("default", "second", "daemon"), ("second", "default", "provider")] {
+        configure(to, false);
+        let begun = || incus.volume(&name, to, "data").is_some();
+        match ends {
+            "daemon" => println!("{}", run.disturbed_apply(begun, || run.restart_incus())),
+            _ => run.killed_apply(begun),
+        }
+        println!("{ends} killed; the old one is there: {}", incus.volume(&name, from, "data").is_some());
+        run.apply();
+        run.plan_is_empty();
+        assert!(incus.volume(&name, from, "data").is_none());
+        configure(to, true);
+        run.apply();
+        assert_eq!(sum(), written);
+        configure(to, false);
+        run.apply();
+    }
     run.destroy();
     assert_eq!(run.leftovers(), Vec::<String>::new());
 }

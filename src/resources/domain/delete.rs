@@ -10,7 +10,7 @@ use crate::incus::is_true;
 use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, volume};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
-use crate::resources::{keys, marks, refusal, timeouts};
+use crate::resources::{keys, marks, name, refusal, timeouts};
 
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
     refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
@@ -116,7 +116,8 @@ async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: 
     let project = found.name.as_str();
     let mut holds = Vec::new();
     for (path, held) in found.used_by.iter().filter_map(|path| held(path).map(|held| (path, held))) {
-        let cached = match &held {
+        let is_leftover = match &held {
+            Held::Volume { name, .. } => name::is_half_made(name),
             // An image that Incus fetched by itself for an instance of an imported project.
             Held::Image(fingerprint) => {
                 client
@@ -128,12 +129,12 @@ async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: 
             }
             _ => false,
         };
-        holds.push((path, held, cached));
+        holds.push((path, held, is_leftover));
     }
-    if let (false, Some(_)) = (force, holds.iter().find(|(_, _, cached)| !cached)) {
+    if let (false, Some(_)) = (force, holds.iter().find(|(_, _, is_leftover)| !is_leftover)) {
         let list: Vec<_> = holds
             .iter()
-            .filter(|(_, _, cached)| !cached)
+            .filter(|(_, _, is_leftover)| !is_leftover)
             .map(|(path, ..)| format!("    {}", keys::short_user(path)))
             .collect();
         return Err(not_empty(name, &list).into());

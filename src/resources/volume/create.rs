@@ -92,7 +92,7 @@ impl Creation<'_> {
                 ),
             );
         }
-        match self.target.fetch().await {
+        match self.fetch_whole(&made).await {
             Ok(Some(found)) => Ok(Stored { warnings, ..self.stored(input, &found) }),
             Ok(None) => Err(Diagnostic::error(
                 Path::root(),
@@ -109,12 +109,22 @@ impl Creation<'_> {
         }
     }
 
+    /// What was made, with what Incus filled in by itself marked as such.
+    async fn fetch_whole(&self, made: &Made) -> Result<Option<Volume>, Error> {
+        let mut found = self.target.fetch().await?;
+        if let (Some(found), Made::New) = (&mut found, made) {
+            let filled = Filled::beside(found, &self.model);
+            if self.model.apply(found, &filled) {
+                self.describe().await?;
+            }
+        }
+        Ok(found)
+    }
+
     fn stored(&self, input: &Create, found: &Volume) -> Stored {
-        let filled = Filled::found(found, &input.config);
         let mut private = self.private.clone();
-        filled.keep(&mut private);
         model::keep_rigid(found, &mut private);
-        Stored::new(read::state(self.session, &self.target, found, &input.planned, &Filled::of(&private)), private)
+        Stored::new(read::state(self.session, &self.target, found, &input.planned), private)
     }
 
     /// What stands after a failure goes into the state.
@@ -152,7 +162,8 @@ impl Creation<'_> {
         self.target.modify(self.model.is_iso(), write, &self.wait).await
     }
 
-    /// An ISO is uploaded without its description, and is known by when it was made from then on.
+    /// Brings a new one to what is configured. An ISO is uploaded without its description, and is known by when it was made
+    /// from then on.
     async fn describe(&self) -> Result<(), Error> {
         let describe = |volume: &mut Volume| {
             volume.config.remove(&marks::stored(UPLOADING));
@@ -160,7 +171,7 @@ impl Creation<'_> {
             self.model.apply(volume, &filled);
             true
         };
-        self.target.modify(true, describe, &self.wait).await
+        self.target.modify(self.model.is_iso(), describe, &self.wait).await
     }
 
     /// Whether what is there was made by an interrupted create of ours.
@@ -214,11 +225,20 @@ impl Creation<'_> {
         if let Some(made) = made {
             return Ok(made);
         }
-        let result = self.fill_and_rename(&temporary).await;
-        if result.is_err() {
+        let mut result = self.fill_and_rename(&temporary).await;
+        if let Err(failure) = &mut result {
             let brief = Wait::within(CLEAR, CancellationToken::new());
             if let Err(error) = temporary.clear(&brief).await {
-                tracing::warn!(volume = %temporary.id(), %error, "a half-made volume was not deleted");
+                failure.diagnostics.warning(
+                    Path::root(),
+                    "A half-made volume stays",
+                    format!(
+                        "What was made so far stands as \"{}\" and could not be deleted. The next create of the volume does that, or the \
+                         destruction of the domain.\n\n{}",
+                        temporary.name,
+                        refusal::causes(&error)
+                    ),
+                );
             }
         }
         result

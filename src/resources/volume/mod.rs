@@ -1,5 +1,6 @@
 //! `anklume_volume`: data that outlives its machine.
 
+mod carry;
 mod create;
 mod delete;
 mod exposed;

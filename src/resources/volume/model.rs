@@ -10,8 +10,8 @@ use crate::incus::is_true;
 use crate::incus::{Config, volume::Volume};
 use crate::plugin::{DecodeError, Private, Value};
 use crate::resources::keys::{self, Own};
-use crate::resources::marks;
 use crate::resources::timeouts::{self, Timeouts};
+use crate::resources::{marks, name};
 
 /// Keys with an attribute of their own.
 pub(super) const OWN: &[Own] = &[(SIZE, "size"), (SCHEDULE, "snapshots_schedule"), (EXPIRY, "snapshots_expiry")];
@@ -21,9 +21,9 @@ const EXPIRY: &str = "snapshots.expiry";
 const SOURCE: &str = "source";
 const PROTECTION: &str = "delete_protection";
 
-/// Private state: the keys that Incus filled in by itself, separated by commas.
+/// The mark of the keys that Incus filled in by itself, separated by commas.
 const FILLED: &str = "filled";
-/// Keys that the drivers of Incus fill in (LVM and Ceph, 6.0 to 7.3).
+/// Keys that the drivers of Incus fill in (LVM and Ceph, 6.0 to 7.3); they are never marked.
 const DRIVERS: [&str; 2] = ["block.filesystem", "block.mount_options"];
 
 /// Private state: the filesystem of a volume that cannot shrink.
@@ -134,8 +134,13 @@ impl Model {
             if let Some(size) = size {
                 volume.config.insert(SIZE.to_owned(), size.clone());
             }
-            keys::put(&mut volume.config, SCHEDULE, snapshots_schedule.clone());
-            keys::put(&mut volume.config, EXPIRY, snapshots_expiry.clone());
+            for (key, value) in [(SCHEDULE, snapshots_schedule), (EXPIRY, snapshots_expiry)] {
+                if value.is_some() || !filled.has(key) {
+                    keys::put(&mut volume.config, key, value.clone());
+                }
+            }
+            let mark = filled.mark(&volume.config);
+            keys::put(&mut volume.config, &marks::stored(FILLED), mark);
         }
         timeouts::store(&mut volume.config, timeouts);
         let protected = delete_protection.unwrap_or(true).to_string();
@@ -166,7 +171,7 @@ pub(super) fn fingerprint(owner: &str, id: &str, config: &Value) -> String {
 /// The name under which a volume is filled: that of its owner and id, so that the next create of it finds what an
 /// interrupted one left, whatever was configured then.
 pub(super) fn temporary(owner: &str, id: &str) -> String {
-    format!("anklume-{}", &marks::fingerprint(owner, super::KIND, id, &Value::object(), &[])[..16])
+    format!("{}{}", name::HALF_MADE, &marks::fingerprint(owner, super::KIND, id, &Value::object(), &[])[..16])
 }
 
 /// The protection that stands on a volume; `None` where none was ever written.
@@ -190,28 +195,39 @@ pub(super) fn lift(volume: &mut Volume) -> bool {
 pub(super) struct Filled(BTreeSet<String>);
 
 impl Filled {
-    /// As `private` keeps it.
-    pub(super) fn of(private: &Private) -> Self {
-        let kept = private.get(FILLED).unwrap_or_default().split(',').filter(|key| !key.is_empty());
+    /// As it stands on a volume.
+    pub(super) fn of(config: &Config) -> Self {
+        let kept = marks::read_stored(config, FILLED).unwrap_or_default().split(',').filter(|key| !key.is_empty());
         Self(kept.chain(DRIVERS).map(str::to_owned).collect())
     }
 
-    /// What a volume that was just made has beside what was `configured`.
-    pub(super) fn found(volume: &Volume, configured: &Value) -> Self {
-        let extra = keys::visible(&volume.config, OWN).into_keys();
-        Self(extra.filter(|key| configured.get("config").get(key).is_null()).collect())
-    }
-
-    /// What `volume`, which Incus filled or copied, has beside what `model` configures.
+    /// What `volume`, which Incus made, filled or copied, has beside what `model` configures.
     pub(super) fn beside(volume: &Volume, model: &Model) -> Self {
-        let configured = |key: &String| model.config.as_ref().is_some_and(|config| config.contains_key(key));
-        Self(keys::visible(&volume.config, OWN).into_keys().filter(|key| !configured(key)).collect())
+        let configured = |key: &str| match key {
+            SCHEDULE => model.snapshots_schedule.is_some(),
+            EXPIRY => model.snapshots_expiry.is_some(),
+            SIZE => true,
+            _ => model.config.as_ref().is_some_and(|config| config.contains_key(key)),
+        };
+        let keys = volume.config.keys().filter(|key| !marks::is_hidden(key) && !configured(key));
+        Self(keys.cloned().collect())
     }
 
-    /// Keeps it in `private`.
-    pub(super) fn keep(&self, private: &mut Private) {
-        let kept: Vec<_> = self.0.iter().map(String::as_str).filter(|key| !DRIVERS.contains(key)).collect();
-        if kept.is_empty() { private.remove(FILLED) } else { private.set(FILLED, kept.join(",")) }
+    /// Without the keys that `state` shows: once configured, they can be taken back.
+    pub(super) fn unless_shown(mut self, state: &Value) -> Self {
+        let attribute = |key: &str| OWN.iter().find(|(own, _)| *own == key).map(|(_, attribute)| *attribute);
+        self.0.retain(|key| match attribute(key) {
+            Some(attribute) => state.get(attribute).is_null(),
+            None => state.get("config").get(key).is_null(),
+        });
+        self
+    }
+
+    /// What is written of it on a volume that has `config`.
+    fn mark(&self, config: &Config) -> Option<String> {
+        let told = |key: &&str| !DRIVERS.contains(key) && config.contains_key(*key);
+        let keys: Vec<_> = self.0.iter().map(String::as_str).filter(told).collect();
+        (!keys.is_empty()).then(|| keys.join(","))
     }
 
     fn has(&self, key: &str) -> bool {
@@ -227,11 +243,12 @@ pub(super) struct Place<'p> {
 
 /// The whole state. `prior` gives the spelling of what means the same; `protected` is the protection of a volume on which
 /// none was ever written.
-pub(super) fn state(found: &Volume, prior: &Value, place: &Place<'_>, filled: &Filled, protected: bool) -> Value {
+pub(super) fn state(found: &Volume, prior: &Value, place: &Place<'_>, protected: bool) -> Value {
     let config = &found.config;
+    let filled = Filled::of(config).unless_shown(prior);
     let mut visible = keys::visible(config, OWN);
-    visible.retain(|key, _| !filled.has(key) || prior.get("config").get(key).as_str().is_some());
-    let text = |key: &str| Value::from(config.get(key).cloned());
+    visible.retain(|key, _| !filled.has(key));
+    let text = |key: &str| Value::from(config.get(key).filter(|_| !filled.has(key)).cloned());
     let mut state = Value::object();
     state.set("id", format!("{}/{}/{}", place.domain, place.pool, found.name));
     state.set("name", found.name.as_str());
@@ -283,7 +300,7 @@ mod tests {
             "source": {"volume": "old"}});
         assert!(model(wanted.clone()).apply(&mut volume, &Filled::default()));
         assert!(!model(wanted).apply(&mut volume, &Filled::default()), "a second time");
-        let state = state(&volume, &Value::Null, &place(), &Filled::default(), true);
+        let state = state(&volume, &Value::Null, &place(), true);
         assert_eq!(state.get("id").as_str(), Some("pro/default/data"));
         assert_eq!(state.get("size").as_str(), Some("1GiB"));
         assert_eq!(state.get("config"), &Value::from_json(&json!({"user.a": "b"})));
@@ -293,24 +310,43 @@ mod tests {
 
     #[test]
     fn what_incus_fills_in_is_neither_shown_nor_taken_away() {
-        let shown = json!({"name": "data", "config": {"size": "1GiB", "block.filesystem": "ext4", "zfs.x": "1"}});
+        let shown = json!({"name": "data", "config": {"size": "1GiB", "block.filesystem": "ext4", "zfs.x": "1", "snapshots.expiry": "3d"}});
         let mut volume: Volume = serde_json::from_value(shown).unwrap();
-        let filled = Filled::found(&volume, &Value::Null);
-        let mut private = Private::default();
-        filled.keep(&mut private);
-        assert_eq!(private.get(FILLED), Some("zfs.x"));
-        let filled = Filled::of(&private);
-        assert!(state(&volume, &Value::Null, &place(), &filled, true).get("config").is_null());
+        let empty = model(json!({"size": "1GiB"}));
+        let filled = Filled::beside(&volume, &empty);
+        assert!(empty.apply(&mut volume, &filled) && !empty.apply(&mut volume, &filled), "marked once");
+        assert_eq!(marks::read_stored(&volume.config, FILLED), Some("snapshots.expiry,zfs.x"));
+        let shown = state(&volume, &Value::Null, &place(), true);
+        assert!(shown.get("config").is_null() && shown.get("snapshots_expiry").is_null());
+        let filled = Filled::of(&volume.config).unless_shown(&shown);
         model(json!({"size": "2GiB"})).apply(&mut volume, &filled);
         assert_eq!((volume.config["zfs.x"].as_str(), volume.config["size"].as_str()), ("1", "2GiB"));
-        assert!(volume.config.contains_key("block.filesystem"));
+        assert!(volume.config.contains_key("block.filesystem") && volume.config["snapshots.expiry"] == "3d");
+    }
+
+    #[test]
+    fn what_incus_filled_in_and_was_configured_since_can_be_taken_back() {
+        let shown = json!({"name": "data", "config": {"size": "1GiB", "zfs.x": "1", "snapshots.expiry": "3d"}});
+        let mut volume: Volume = serde_json::from_value(shown).unwrap();
+        let bare = model(json!({"size": "1GiB"}));
+        let filled = Filled::beside(&volume, &bare);
+        bare.apply(&mut volume, &filled);
+        let prior = json!({"config": {"zfs.x": "2"}, "snapshots_expiry": "5d"});
+        volume.config.extend([("zfs.x".to_owned(), "2".to_owned()), ("snapshots.expiry".to_owned(), "5d".to_owned())]);
+        let prior = Value::from_json(&prior);
+        let shown = state(&volume, &prior, &place(), true);
+        assert_eq!((shown.get("config"), shown.get("snapshots_expiry").as_str()), (prior.get("config"), Some("5d")));
+        let filled = Filled::of(&volume.config).unless_shown(&shown);
+        bare.apply(&mut volume, &filled);
+        assert!(!volume.config.contains_key("zfs.x") && !volume.config.contains_key("snapshots.expiry"));
+        assert_eq!(marks::read_stored(&volume.config, FILLED), None);
     }
 
     #[test]
     fn a_volume_of_others_is_protected_as_the_provider_says() {
         let volume = Volume::default();
         for protected in [true, false] {
-            let state = state(&volume, &Value::Null, &place(), &Filled::default(), protected);
+            let state = state(&volume, &Value::Null, &place(), protected);
             assert_eq!(state.get("delete_protection").as_bool(), Some(protected));
         }
     }

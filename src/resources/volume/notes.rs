@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::target::Target;
+use super::target::{Target, pool_in_key};
 use crate::incus::Error;
 
 /// What the notes of a detached volume begin with, on the instances that it was detached from.
@@ -14,7 +14,7 @@ pub(crate) const NOTES: &str = "user.anklume.detached.";
 
 /// The key of the note of a volume.
 pub(super) fn key(target: &Target<'_>) -> String {
-    format!("{NOTES}{}.{}", target.pool, target.name)
+    format!("{NOTES}{}.{}", pool_in_key(&target.pool), target.name)
 }
 
 /// A note's key, and the instance that carries it.

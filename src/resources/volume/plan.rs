@@ -58,10 +58,19 @@ pub(super) fn rules(protection: &Preset<bool>, plan: &mut Plan<'_>) {
     }
 }
 
-/// Whether two sources have the same checksum: where the file is does not change what it holds.
+/// Whether two sources have the same checksum, as where the file is does not change what it holds; or are one, with a
+/// checksum or without.
 fn is_same_content(from: &Value, to: &Value) -> bool {
     let sha256 = |source: &Value| source.get("sha256").as_str().map(digits);
-    sha256(from).is_some_and(|from| sha256(to) == Some(from))
+    let bare = |source: &Value| {
+        let mut source = source.clone();
+        source.set("sha256", Value::Null);
+        source
+    };
+    match (sha256(from), sha256(to)) {
+        (Some(from), Some(to)) => from == to,
+        _ => bare(from) == bare(to),
+    }
 }
 
 fn shrink(plan: &mut Plan<'_>) {
@@ -219,6 +228,17 @@ mod tests {
         assert!(!replaces("https://a", &one) && !replaces("https://a", &format!("sha256:{}", one.to_uppercase())));
         assert!(!replaces("https://b?sig=x", &one), "the content is the same");
         assert!(replaces("https://a", &other) && replaces("https://b", &other));
+    }
+
+    #[test]
+    fn a_checksum_for_the_same_file_does_not_replace() {
+        let with = |sha256: Option<&str>| all(json!({"source": {"file": "disk.raw", "sha256": sha256}}));
+        let sum = "ab".repeat(32);
+        for (from, to) in [(None, Some(sum.as_str())), (Some(sum.as_str()), None)] {
+            let mut before = prior(json!({"delete_protection": false}));
+            before.set("source", kept(&with(from)));
+            assert!(!planned(&before, &with(to), Private::default()).1);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Refresh and import.
 
-use super::model::{self, Filled, Place};
+use super::model::{self, Place};
 use super::plan::SOURCE;
 use super::target::{Target, names};
 use crate::incus::volume::Volume;
@@ -17,10 +17,10 @@ pub(super) fn private(session: &Session, incarnation: &str) -> Private {
 }
 
 /// The state of a volume.
-pub(super) fn state(session: &Session, target: &Target<'_>, found: &Volume, prior: &Value, filled: &Filled) -> Value {
+pub(super) fn state(session: &Session, target: &Target<'_>, found: &Volume, prior: &Value) -> Value {
     let protected = !matches!(session.delete_protection(), Preset::To(false));
     let place = Place { domain: &target.domain, pool: &target.pool };
-    model::state(found, prior, &place, filled, protected)
+    model::state(found, prior, &place, protected)
 }
 
 /// Reads a volume.
@@ -38,7 +38,7 @@ pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Res
             false => current.private,
         };
         model::keep_rigid(&found, &mut private);
-        Stored::new(state(session, &target, &found, &current.state, &Filled::of(&private)), private)
+        Stored::new(state(session, &target, &found, &current.state), private)
     }))
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn import(session: &Session, call: &Call, id: &str) -> Result<S
     model::keep_rigid(&found, &mut private);
     let mut prior = Value::object();
     prior.set("timeouts", timeouts::stored(&found.config));
-    let state = state(session, &target, &found, &prior, &Filled::of(&private));
+    let state = state(session, &target, &found, &prior);
     Ok(Stored::new(state, private))
 }
 

@@ -56,7 +56,8 @@ fn content() -> Vec<Attribute> {
             ),
         Attribute::map("config", Type::String)
             .optional()
-            .describe("Keys as Incus documents them, such as `security.shifted`. A key with an attribute of its own is refused."),
+            .describe("Keys as Incus documents them, such as `security.shifted`, or `security.shared` for a block volume of several machines. A key with an \
+             attribute of its own is refused. What Incus sets by itself, from `volume.*` of its pool or from a backup, is left as it is."),
         source(),
         schedule::attribute(),
         expiry::attribute(),
@@ -106,7 +107,8 @@ fn source() -> Attribute {
     .optional()
     .describe(
         "What it is filled with when it is made: `volume`, `file` or `url`. Unset: nothing. A change from one source to another \
-         replaces the volume, unless both have the same `sha256`.",
+         replaces the volume, unless both have the same `sha256`; so does another name of the volume that it was copied from, for \
+         which `lifecycle { ignore_changes = [source] }` is the remedy. To remove `source`, or to add its `sha256`, changes the state alone.",
     )
 }
 

@@ -248,7 +248,12 @@ fn made_at(volume: &Volume) -> Option<&str> {
 
 /// What the keys of an ISO begin with on its project.
 fn iso_lead(pool: &str, name: &str) -> String {
-    format!("{}.", marks::stored(&format!("iso.{pool}.{name}")))
+    format!("{}.", marks::stored(&format!("iso.{}.{name}", pool_in_key(pool))))
+}
+
+/// A pool as a part of a key: with its own dots the pool `a` and the volume `b.c` would be `a.b` and `c`.
+pub(super) fn pool_in_key(pool: &str) -> String {
+    pool.replace('%', "%25").replace('.', "%2E")
 }
 
 /// The mark that a key of the project is for the ISO of this `lead`. A mark has no dot, and the name of an ISO may: what
@@ -289,5 +294,6 @@ mod tests {
         assert_eq!(iso_mark(&lead, &key("cd.v2")), None);
         assert_eq!(iso_mark(&iso_lead("default", "cd.v2"), &key("cd.v2")), Some("incarnation"));
         assert_eq!(iso_mark(&iso_lead("default", "cd.v2"), &key("cd")), None);
+        assert_ne!(iso_lead("a", "b.c"), iso_lead("a.b", "c"));
     }
 }

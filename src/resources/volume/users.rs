@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use time::OffsetDateTime;
+
 use super::notes::{self, Notes};
 use super::target::Target;
 use crate::incus::instance::{self, Instance};
+use crate::incus::profile::{self, Profile};
 use crate::incus::{Devices, Error, Wait};
 use crate::plugin::{Diagnostics, Path};
 use crate::resources::{keys, marks, refusal};
@@ -35,33 +38,85 @@ pub(super) struct Users {
     pub(super) others: Vec<String>,
     /// Instances that run, a line each.
     pub(super) running: Vec<String>,
+    /// When one of these instances was started last.
+    pub(super) last_used: Option<OffsetDateTime>,
 }
 
-/// Looks at each user.
+impl Users {
+    /// Looks at an instance; `None` when it is gone.
+    async fn look(&mut self, target: &Target<'_>, name: &str, line: String) -> Result<Option<Instance>, Error> {
+        let found = target.client.find::<Instance>(instance::get(&target.project, name)).await?;
+        if let Some(found) = &found {
+            self.last_used = self.last_used.max(found.last_used_at());
+            if !found.is_stopped() && !self.running.contains(&line) {
+                self.running.push(line);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Something of a project, from its API path: its kind in the plural, and its name.
+fn of_project<'p>(path: &'p str, project: &str) -> Option<(&'p str, &'p str)> {
+    let (plain, query) = path.split_once('?').unwrap_or((path, ""));
+    let own = query.split('&').find_map(|pair| pair.strip_prefix("project=")).unwrap_or("default") == project;
+    plain.strip_prefix("/1.0/").and_then(|rest| rest.split_once('/')).filter(|(_, name)| own && !name.contains('/'))
+}
+
+/// Looks at each user, and through a profile at those who have the volume by it.
 pub(super) async fn users(target: &Target<'_>, used_by: &[String]) -> Result<Users, Error> {
     let mut users = Users::default();
     for path in used_by {
-        let line = || format!("    {}", keys::short_user(path));
-        let (plain, query) = path.split_once('?').unwrap_or((path, ""));
-        let own =
-            query.split('&').find_map(|pair| pair.strip_prefix("project=")).unwrap_or("default") == target.project;
-        let name = plain.strip_prefix("/1.0/instances/").filter(|name| own && !name.contains('/'));
-        let Some(name) = name else {
-            users.others.push(line());
-            continue;
+        let line = |path: &str| format!("    {}", keys::short_user(path));
+        let name = match of_project(path, &target.project) {
+            Some(("instances", name)) => name,
+            of_project => {
+                users.others.push(line(path));
+                if let Some(("profiles", name)) = of_project
+                    && let Some(found) = target.client.find::<Profile>(profile::get(&target.project, name)).await?
+                {
+                    for path in &found.used_by {
+                        if let Some(("instances", name)) = self::of_project(path, &target.project) {
+                            users.look(target, name, line(path)).await?;
+                        }
+                    }
+                }
+                continue;
+            }
         };
-        let Some(found) = target.client.find::<Instance>(instance::get(&target.project, name)).await? else { continue };
-        if !found.is_stopped() {
-            users.running.push(line());
-        }
+        let Some(found) = users.look(target, name, line(path)).await? else { continue };
         let devices = on_it(&found, target);
         if is_ours(&found, target) && !devices.is_empty() && devices.keys().all(|device| device.starts_with("sv-")) {
             users.ours.push(name.to_owned());
         } else {
-            users.others.push(line());
+            users.others.push(line(path));
         }
     }
     Ok(users)
+}
+
+/// Makes the user at `path` one of the volume `new` instead of `old`.
+pub(super) async fn repoint(old: &Target<'_>, new: &Target<'_>, path: &str, wait: &Wait) -> Result<(), Error> {
+    let repoint = |devices: &mut Devices| {
+        let before = devices.clone();
+        for device in devices.values_mut().filter(|device| is_of(device, old)) {
+            device.insert("pool".to_owned(), new.pool.clone());
+            device.insert("source".to_owned(), new.name.clone());
+        }
+        *devices != before
+    };
+    let written = match of_project(path, &old.project) {
+        Some(("instances", name)) => {
+            let change = |found: &mut Instance| repoint(&mut found.devices);
+            old.client.modify(instance::get(&old.project, name), change, wait).await.map(drop)
+        }
+        Some(("profiles", name)) => {
+            let change = |found: &mut Profile| repoint(&mut found.devices);
+            old.client.modify(profile::get(&old.project, name), change, wait).await.map(drop)
+        }
+        _ => Ok(()),
+    };
+    written.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
 }
 
 /// Takes the volume from the instance `name`, and leaves a note there by which [`attach`] gives it back.
