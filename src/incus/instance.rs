@@ -92,7 +92,16 @@ impl Instance {
 
     /// When it was started last; the epoch where it never was.
     pub fn last_used_at(&self) -> Option<OffsetDateTime> {
-        let at = self.rest.get("last_used_at").and_then(|at| at.as_str())?;
+        self.time("last_used_at")
+    }
+
+    /// When Incus made it.
+    pub fn created_at(&self) -> Option<OffsetDateTime> {
+        self.time("created_at")
+    }
+
+    fn time(&self, field: &str) -> Option<OffsetDateTime> {
+        let at = self.rest.get(field).and_then(|at| at.as_str())?;
         OffsetDateTime::parse(at, &Rfc3339).ok()
     }
 
@@ -152,6 +161,11 @@ pub enum Source {
         /// Fingerprint.
         #[serde(skip_serializing_if = "Option::is_none")]
         fingerprint: Option<String>,
+    },
+    /// Another instance of this project, with its snapshots.
+    Copy {
+        /// Its name.
+        source: String,
     },
     /// An empty root disk.
     None,
@@ -289,13 +303,6 @@ pub fn set_state(project: &str, name: &str, action: Action, force: Force) -> Req
 /// Renames a stopped instance; async.
 pub fn rename(project: &str, name: &str, new: &str) -> Request {
     Request::post(&["instances", name], &serde_json::json!({ "name": new })).project(project)
-}
-
-/// Moves the root disk of a stopped instance to another storage pool; async. Incus writes `pool` into the instance's own
-/// root device, and a new `volatile.cloud-init.instance-id` (seen on 6.0.4).
-pub fn move_to_pool(project: &str, name: &str, pool: &str) -> Request {
-    let body = serde_json::json!({ "name": name, "pool": pool, "migration": true });
-    Request::post(&["instances", name], &body).project(project)
 }
 
 /// Removes a stopped instance; async.

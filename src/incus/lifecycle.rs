@@ -1,4 +1,4 @@
-//! Starting, stopping, moving and deleting instances: tolerant of what is so already, and of a daemon that restarts
+//! Starting, stopping and deleting instances: tolerant of what is so already, and of a daemon that restarts
 //! meanwhile. Where an outcome is unclear the instance is looked at, and asked again only if it is not as it should be.
 
 use std::time::Duration;
@@ -71,26 +71,6 @@ impl Client {
                 }
                 Err(error) => {
                     if self.is_done(project, name, error, is_down, wait).await? {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Moves the root disk of a stopped instance to another storage pool; snapshots and MAC addresses stay. One that is
-    /// there already is fine.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::run`].
-    pub async fn move_to_pool(&self, project: &str, name: &str, pool: &str, wait: &Wait) -> Result<(), Error> {
-        let there = |found: Option<&Instance>| found.is_some_and(|found| found.root_pool() == Some(pool));
-        loop {
-            match self.run(instance::move_to_pool(project, name, pool), wait).await {
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    if self.is_done(project, name, error, there, wait).await? {
                         return Ok(());
                     }
                 }

@@ -7,13 +7,14 @@ pub const DOMAIN_MAX: usize = 11;
 /// Longest name of a domain where a nesting prefix (`001-`) is put before it, in bytes.
 pub const DOMAIN_MAX_PREFIXED: usize = 7;
 
-/// What the names begin with under which volumes are filled; no volume may be called so.
+/// What the names begin with under which volumes are filled and instances copied; nothing else may be called so.
 pub const HALF_MADE: &str = "anklume-";
 
-/// Whether a volume of this name is one that an interrupted create began to fill: [`HALF_MADE`] and 16 hexadecimal digits.
+/// Whether a volume or an instance of this name is one that an interrupted apply left: [`HALF_MADE`] and 16 hexadecimal
+/// digits.
 #[must_use]
-pub fn is_half_made(volume: &str) -> bool {
-    let digits = volume.strip_prefix(HALF_MADE);
+pub fn is_half_made(name: &str) -> bool {
+    let digits = name.strip_prefix(HALF_MADE);
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
@@ -72,6 +73,9 @@ pub fn instance(value: &Value) -> Result<(), Problem> {
     }
     if name.len() > 63 {
         return problem(format!("\"{name}\" has {} characters. Use at most 63.", name.len()));
+    }
+    if is_half_made(name) {
+        return problem(format!("Names such as \"{name}\" are taken by moves under way. Rename it."));
     }
     Ok(())
 }

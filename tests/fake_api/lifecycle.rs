@@ -1,4 +1,4 @@
-//! Starts, stops, moves and deletes: what is so already, and a daemon that restarts meanwhile.
+//! Starts, stops and deletes: what is so already, and a daemon that restarts meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,14 +131,6 @@ async fn a_start_finds_what_runs_already_and_lets_what_is_paused_run_on() {
         fake.client.start("p", "a", &Wait::default()).await.unwrap();
         assert_eq!(fake.lines().iter().filter(|line| line.starts_with("PUT")).count(), puts);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lost_move_is_read_off_the_pool_of_the_root_disk() {
-    let fake = forgetful(|_| instance(102)).await;
-    fake.client.move_to_pool("p", "a", "fast", &Wait::default()).await.unwrap();
-    let moved = fake.seen().into_iter().find(|seen| seen.line.starts_with("POST")).unwrap();
-    assert_eq!(moved.body, json!({"name": "a", "pool": "fast", "migration": true}));
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,8 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
         }
     }
     if let Some(project) = project {
-        empty(client, name, project, prior.state.get("force_destroy").as_bool() == Some(true), &wait).await?;
+        empty(client, name, session.prefix(), project, prior.state.get("force_destroy").as_bool() == Some(true), &wait)
+            .await?;
         gone(client.run(project::delete(&project.name), &wait).await).map_err(|error| failure(&error))?;
     }
     if let Some(network) = network {
@@ -111,13 +112,24 @@ fn held(path: &str) -> Option<Held> {
     }
 }
 
-async fn empty(client: &Client, name: &str, found: &Project, force: bool, wait: &Wait) -> Result<(), Failure> {
+async fn empty(
+    client: &Client,
+    name: &str,
+    prefix: &str,
+    found: &Project,
+    force: bool,
+    wait: &Wait,
+) -> Result<(), Failure> {
     let failure = |error: &incus::Error| Failure::from(failed("delete", name, error));
     let project = found.name.as_str();
     let mut holds = Vec::new();
     for (path, held) in found.used_by.iter().filter_map(|path| held(path).map(|held| (path, held))) {
         let is_leftover = match &held {
             Held::Volume { name, .. } => name::is_half_made(name),
+            Held::Instance(held) if name::is_half_made(held.strip_prefix(prefix).unwrap_or(held)) => {
+                let found = client.get::<instance::Instance>(instance::get(project, held)).await;
+                !is_protected(&found.map_err(|error| failure(&error))?.value)
+            }
             // An image that Incus fetched by itself for an instance of an imported project.
             Held::Image(fingerprint) => {
                 client
@@ -187,6 +199,10 @@ async fn remove(client: &Client, project: &str, held: &Held, wait: &Wait) -> Res
     gone(client.run(request, wait).await)
 }
 
+fn is_protected(instance: &instance::Instance) -> bool {
+    instance.expanded_config.get("security.protection.delete").is_some_and(|flag| is_true(flag))
+}
+
 /// The protected instances and volumes, a line each.
 async fn protected(
     client: &Client,
@@ -200,7 +216,7 @@ async fn protected(
         match held {
             Held::Instance(name) => {
                 let instance = client.get::<instance::Instance>(instance::get(project, name)).await?.value;
-                if instance.expanded_config.get("security.protection.delete").is_some_and(|flag| is_true(flag)) {
+                if is_protected(&instance) {
                     lines.push(format!("    instance {name}"));
                 }
             }

@@ -9,6 +9,7 @@ mod plan;
 mod plan_tests;
 mod preflight;
 mod read;
+mod relocate;
 mod restart;
 mod schema;
 mod state;

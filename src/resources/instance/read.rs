@@ -17,17 +17,29 @@ pub(super) fn owned(private: &Private) -> Owned {
 }
 
 /// Reads an instance. Never asks a guest: addresses come from the bridge's leases.
-pub(super) async fn read(session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+pub(super) async fn read(session: &Session, call: &Call, mut current: Stored) -> Result<Option<Stored>, Failure> {
     refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
     let client = &session.client_until(&timeouts::of_read(call, &current.state)).await?;
     let (domain, name) = names(&current.state);
     let target = Target::new(session, client, domain, name);
-    let found = client.read_instance(&target.project, &target.name).await;
-    let Some(found) = found.map_err(|error| target.failure("read", &error))? else { return Ok(None) };
-    if !marks::same_incarnation(&found.config, &current.private) {
-        // What others made under the name of ours, which is gone.
-        return Ok(None);
-    }
+    let ours = async |target: &Target<'_>| {
+        let found = client.read_instance(&target.project, &target.name).await;
+        let found = found.map_err(|error| target.failure("read", &error))?;
+        // What others made under the name of ours is not it.
+        Ok::<_, Failure>(found.filter(|found| marks::same_incarnation(&found.config, &current.private)))
+    };
+    let (target, found) = match ours(&target).await? {
+        Some(found) => (target, found),
+        // A move that was interrupted before its last step: the plan shows the name that it brings back.
+        None => {
+            let interim = target.interim();
+            let Some(found) = ours(&interim).await? else { return Ok(None) };
+            let (domain, name) = &interim.shown;
+            current.state.set("id", format!("{domain}/{name}"));
+            current.state.set("name", name.as_str());
+            (interim, found)
+        }
+    };
     let mut private = match marks::is_lost(&current.private) {
         true => found_again(session, &found),
         false => current.private,

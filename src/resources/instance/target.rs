@@ -8,7 +8,7 @@ use crate::incus::instance::{self, Instance};
 use crate::incus::{Client, Config, Error, Refusal, Wait};
 use crate::plugin::{Diagnostic, Failure, Path, Private, Value};
 use crate::resources::session::Session;
-use crate::resources::{duration, marks, refusal};
+use crate::resources::{duration, marks, name, refusal};
 
 /// An instance by name.
 #[derive(Clone)]
@@ -26,6 +26,17 @@ impl<'c> Target<'c> {
     pub(super) fn new(session: &Session, client: &'c Client, domain: &str, name: &str) -> Self {
         let shown = (domain.to_owned(), name.to_owned());
         Self { client, project: session.project(domain), name: session.incus_name(name), shown }
+    }
+
+    /// The same under the name that it has while its root disk moves.
+    pub(super) fn interim(&self) -> Self {
+        let (domain, shown) = &self.shown;
+        let prefix = self.name.strip_suffix(shown.as_str()).unwrap_or_default();
+        let interim = match name::is_half_made(shown) {
+            true => shown.clone(),
+            false => format!("{}{}", name::HALF_MADE, marks::of_owner(&format!("{}/{}", self.project, self.name))),
+        };
+        Self { name: format!("{prefix}{interim}"), shown: (domain.clone(), interim), ..self.clone() }
     }
 
     /// A GET of its own; `None` when it is gone.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Inherited, Model};
+use super::relocate::relocate;
 use super::state::{self, Owned, Seen};
 use super::target::{self, Target, names};
 use super::wait::{self, Up};
@@ -157,11 +158,10 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
         Err(error)
     };
     // Before the write, which Incus refuses where the pool of the root disk is another one.
-    if let Some(pool) = pool {
-        let (client, target) = (change.target.client, change.target);
-        if let Err(error) = client.move_to_pool(&target.project, &target.name, &pool, change.wait).await {
-            return back(stops, error.into()).await;
-        }
+    if let Some(pool) = pool
+        && let Err(error) = relocate(change.target, &pool, change.private, change.wait).await
+    {
+        return back(stops, error).await;
     }
     match change.write(mark).await {
         Err(Unconverged::Incus(error))
