@@ -4,7 +4,7 @@
 #   tofu plan -out=plan.bin && tofu show -json plan.bin | ./review.sh
 #
 # Fails when an isolation is destroyed or replaced, a domain leaves it or has another bridge, its file for the next boot
-# goes, a rule is not known yet, or the line of a policy is new or changed that everything may pass, that begins in one of
+# goes or is another one, a rule is not known yet, or the line of a policy is new or changed that everything may pass, that begins in one of
 # $NEVER_FROM, or that ends in one of $NEVER_TO (names of domains, separated by spaces). REVIEWED=1: says the same, and
 # does not fail.
 set -euo pipefail
@@ -33,7 +33,9 @@ report=$(jq -r --arg from "${NEVER_FROM-untrusted disposable}" --arg to "${NEVER
         (select($change.actions | index("delete") // index("forget") | not) | $old | keys[] | select(startswith("domain/") and $old[.] != $new[.])
             | "REFUSED \(@json): the domain \(if $new[.] == null then "leaves the isolation" else "has another bridge" end)"),
         (if $before.persist_path != null and $after.persist_path == null and $unknown.persist_path != true
-            then "REFUSED \($address): after a reboot the domains can talk, as no file holds the rules" else empty end),
+            then "REFUSED \($address): after a reboot the domains can talk, as no file holds the rules"
+            elif $before.persist_path != null and $before.persist_path != $after.persist_path
+            then "REFUSED \($address): the file for the next boot is another one, which the boot has to know" else empty end),
         ($new | to_entries[] | select(.value == "(known after apply)") | "REFUSED \(.key | @json): what it says is known after apply only"),
         ($after.policies // {} | to_entries[] | "policy/\(.key)" as $rule | select($old[$rule] != $new[$rule]) | ($rule | @json) as $name | .value
             | ([[.from, .to]] + (if .bidirectional then [[.to, .from]] else [] end)) as $ways

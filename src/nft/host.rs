@@ -338,7 +338,7 @@ async fn write(
     owners: &[Fingerprint],
     found: Option<&Present>,
 ) -> Result<(), Error> {
-    let mut script = found.map_or_else(|| Some(ruleset.script()), |present| ruleset.change(present));
+    let mut script = found.map_or_else(|| Some(ruleset.creation()), |present| ruleset.change(present));
     for tries in 1..=TRIES {
         let refusal = match &script {
             None => None,
@@ -352,7 +352,7 @@ async fn write(
         let Some(present) = present else {
             match refusal {
                 Some(refusal) if tries == TRIES || found.is_none() => return Err(refusal),
-                _ => script = Some(ruleset.script()),
+                _ => script = Some(ruleset.creation()),
             }
             continue;
         };

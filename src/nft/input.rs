@@ -91,6 +91,8 @@ pub struct Problem {
 /// A value of the [`Input`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
+    /// The nesting prefix.
+    Prefix,
     /// `domains["name"]`.
     Domain {
         /// Its name.

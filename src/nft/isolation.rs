@@ -41,7 +41,7 @@ impl Isolation {
         let prefix = Prefix::parse(&input.prefix);
         if prefix.is_none() {
             problems.push(Problem {
-                place: Place::Domain { name: String::new() },
+                place: Place::Prefix,
                 summary: "Invalid nesting prefix".to_owned(),
                 detail: format!("{:?} is not three digits and `-`.", input.prefix),
             });

@@ -77,13 +77,13 @@ impl fmt::Display for Destination {
     }
 }
 
-/// An absolute path of a file, on one line.
+/// An absolute path of a file, of characters that no shell and no ssh reads anything into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersistPath(String);
 
 /// A text that is no [`PersistPath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not the absolute path of a file, as in \"/etc/nftables.d/anklume.nft\"")]
+#[error("not the absolute path of a file in letters, digits and `-_.+@:`, as in \"/etc/nftables.d/anklume.nft\"")]
 pub struct BadPath;
 
 impl PersistPath {
@@ -98,9 +98,10 @@ impl FromStr for PersistPath {
     type Err = BadPath;
 
     fn from_str(text: &str) -> Result<Self, BadPath> {
-        let plain = !text.chars().any(char::is_control) && text.len() <= 4000;
-        let file = text.rsplit('/').next().is_some_and(|name| !["", ".", ".."].contains(&name));
-        if text.starts_with('/') && plain && file { Ok(Self(text.to_owned())) } else { Err(BadPath) }
+        let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.+@:".contains(c)) && text.len() <= 4000;
+        let parts = text.strip_prefix('/').map(|rest| rest.split('/').collect::<Vec<_>>()).unwrap_or_default();
+        let file = !parts.is_empty() && !parts.iter().any(|part| ["", ".", ".."].contains(part));
+        if plain && file { Ok(Self(text.to_owned())) } else { Err(BadPath) }
     }
 }
 
@@ -143,7 +144,9 @@ mod tests {
     #[test]
     fn a_file_is_named_from_the_root() {
         assert!("/etc/nftables.d/anklume.nft".parse::<PersistPath>().is_ok());
-        for wrong in ["", "x", "/", "/etc/", "/etc/..", "/a\nb", "/a\0"] {
+        for wrong in
+            ["", "x", "/", "/etc/", "/etc/..", "/etc/../x", "/etc//x", "/etc/a b", "/etc/$(x)", "/a\nb", "/a\0"]
+        {
             assert!(wrong.parse::<PersistPath>().is_err(), "{wrong:?}");
         }
     }

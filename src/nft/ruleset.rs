@@ -212,13 +212,19 @@ impl Ruleset {
         script(Some(&self.fingerprint), &self.sets, &self.chains)
     }
 
+    /// The script that makes this table where there is none, in one transaction; it is refused where there is one by then.
+    pub(super) fn creation(&self) -> String {
+        format!("create table inet anklume\n{}", definition(Some(&self.fingerprint), &self.sets, &self.chains))
+    }
+
     /// The script that leads from `present` here, in one transaction; `None` if nothing differs.
     ///
     /// It adds and deletes elements, rewrites the rules of a chain, and defines anew the sets and chains that somebody
     /// changed, but never the base chain: the kernel calls a new one while it is still empty and an old one when it is
     /// already, so a packet that passes between the two would meet no rule. Only where others took the base chain off
     /// its hook is the whole table defined anew.
-    pub(super) fn change(&self, present: &Present) -> Option<String> {
+    #[must_use]
+    pub fn change(&self, present: &Present) -> Option<String> {
         if !present.is_laid_out_as(self) {
             return Some(self.laid_out_anew(present).unwrap_or_else(|| self.script()));
         }

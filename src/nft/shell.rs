@@ -181,7 +181,7 @@ fn command(via: &Via, sudo: Sudo) -> (Command, &'static str) {
         }
         (Via::Ssh(destination), sudo) => {
             let mut command = Command::new("ssh");
-            command.arg("-T");
+            command.args(["-T", "-x"]);
             for option in [
                 "BatchMode=yes",
                 "StrictHostKeyChecking=yes",

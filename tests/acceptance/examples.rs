@@ -122,6 +122,8 @@ fn isolation(here: &Workspace) {
     assert!(review("").contains("REFUSED \"domain/perso\": the domain has another bridge"));
     configure("persist_path = var.persist_path", "");
     assert!(review("").contains("REFUSED anklume_nft_isolation.host: after a reboot"));
+    configure("persist_path = var.persist_path", "persist_path = \"/run/elsewhere.nft\"");
+    assert!(review("").contains("REFUSED anklume_nft_isolation.host: the file for the next boot"));
     configure(
         "for name, _ in local.domains : name => null",
         "for name, _ in local.domains : name => null if name != \"disposable\"",

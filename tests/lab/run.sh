@@ -40,6 +40,7 @@ tofu=$(tests/lab/tools.sh client tofu 2>/dev/null || true)
 printf 'incus %s, tofu %s, terraform %s, nft %s, rustc %s, kernel %s\n' "$(version incus --version)" "$(version "${tofu:-false}" version)" \
     "$(version terraform version)" "$(version nft --version)" "$(version rustc --version)" "$(uname -r)"
 grep -hE '^acceptance ran on|after the later of agent and address' "$logs/testacc" "$logs/vm" 2>/dev/null
+grep -hoE 'WITHOUT: .*' "$logs"/* 2>/dev/null | sort -u
 for line in ${not_run[@]+"${not_run[@]}"}; do echo "NOT RUN  $line"; done
 for line in ${failures[@]+"${failures[@]}"}; do echo "FAILED   $line"; done
 echo "$passed passed, $failed failed"

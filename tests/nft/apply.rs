@@ -22,6 +22,9 @@ pub const CASES: &[Case] = &[
     ("the interfaces are those of the host where nft runs", interfaces),
 ];
 
+/// The file that a child process writes.
+const KEPT: &str = "/run/kept/anklume.nft";
+
 /// Which of two rulesets a child process applies.
 const CHILD: &str = "ANKLUME_NFT_CHILD";
 
@@ -30,7 +33,8 @@ pub fn is_child() -> bool {
 }
 
 pub fn child() -> ExitCode {
-    apply(&of(&std::env::var(CHILD).unwrap()));
+    let (rules, file) = (of(&std::env::var(CHILD).unwrap()), KEPT.parse().unwrap());
+    wait(async { host().apply(&rules, Some(&file), &limit()).await }).unwrap();
     ExitCode::SUCCESS
 }
 
@@ -162,8 +166,8 @@ fn foreign() {
 }
 
 fn file() {
-    shell("mkdir -p '/run/it is $(here)'");
-    let path: PersistPath = "/run/it is $(here)/anklume.nft".parse().unwrap();
+    shell("mkdir -p /run/rules");
+    let path: PersistPath = "/run/rules/anklume.nft".parse().unwrap();
     let rules = some();
     let applied = || wait(async { host().apply(&rules, Some(&path), &limit()).await });
     let read = || match wait(async { host().read(&rules, Some(&path), &limit()).await }).unwrap() {
@@ -200,9 +204,9 @@ fn file() {
     assert_eq!(read(), [format!("file: {path} is missing")]);
     applied().unwrap();
     assert_eq!(read(), [""; 0]);
-    assert_eq!(std::fs::read_dir("/run/it is $(here)").unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir("/run/rules").unwrap().count(), 1);
     assert_eq!(wait(async { host().remove(&owner(), Some(&path), &limit()).await }).unwrap(), Removed::Done);
-    assert_eq!(std::fs::read_dir("/run/it is $(here)").unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir("/run/rules").unwrap().count(), 0);
     // A file of somebody else is refused before the table is touched, and never removed.
     std::fs::write(path.as_str(), "flush ruleset\n").unwrap();
     assert_eq!(applied(), Err(Error::ForeignFile { path: path.to_string(), comment: None }));
@@ -242,12 +246,13 @@ fn race() {
 
 fn killed() {
     let (x, y) = (of("x"), of("y"));
+    shell("mkdir -p /run/kept");
     apply(&x);
-    let mut ends = [0, 0];
+    let (mut ends, mut files) = ([0, 0], [0, 0, 0]);
     for round in 0..40_u64 {
         let which = if drift(&x).is_empty() { "y" } else { "x" };
         let mut child = Command::new(std::env::current_exe().unwrap()).env(CHILD, which).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(2000 * round + 137 * (round % 7)));
+        std::thread::sleep(Duration::from_micros(4000 * round + 137 * (round % 7)));
         child.kill().unwrap();
         child.wait().unwrap();
         // The shell ends with its input; a transaction that it runs is finished under the lock.
@@ -255,11 +260,27 @@ fn killed() {
         let whole = [drift(&x).is_empty(), drift(&y).is_empty()];
         assert!(whole[0] || whole[1], "killed in round {round}: {:?} {:?}", drift(&x), drift(&y));
         ends[usize::from(whole[1])] += 1;
+        // The file, too: none yet, or one of the two, whole.
+        match std::fs::read_to_string(KEPT) {
+            Err(_) => files[2] += 1,
+            Ok(text) => {
+                let is = |rules: &Ruleset| text.ends_with(&rules.script());
+                assert!(is(&x) || is(&y), "killed in round {round}: {text}");
+                files[usize::from(is(&y))] += 1;
+            }
+        }
     }
     println!("ended with the one {} times, with the other {} times", ends[0], ends[1]);
-    assert!(ends[0] > 0 && ends[1] > 0, "{ends:?}");
-    apply(&x);
+    println!(
+        "the file was of the one {} times, of the other {} times, and not yet there {} times",
+        files[0], files[1], files[2]
+    );
+    assert!(ends[0] > 0 && ends[1] > 0 && files[0] > 0 && files[1] > 0, "{ends:?} {files:?}");
+    let file = KEPT.parse().unwrap();
+    wait(async { host().apply(&x, Some(&file), &limit()).await }).unwrap();
     assert_eq!(drift(&x), [""; 0]);
+    assert_eq!(std::fs::read_dir("/run/kept").unwrap().count(), 1, "nothing beside the file");
+    shell("rm -r /run/kept");
 }
 
 fn busy() {

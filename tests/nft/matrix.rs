@@ -6,7 +6,7 @@ use std::time::Duration;
 use anklume::nft::{EndpointInput, Given, Input, PolicyInput};
 
 use super::Case;
-use super::net::{self, Kind, Probe, Router, apply, check, inside, policy, raw_of};
+use super::net::{self, Kind, Probe, Router, apply, bridge_nf, check, inside, policy, raw_of};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const KINDS: [Kind; 3] = [Kind::Tcp(443), Kind::Udp(443), Kind::Ping];
@@ -49,9 +49,10 @@ fn each_pair() {
     check(&flows(&router, &NAMES, |_, _, _| true));
     apply(&router.ruleset(&NAMES, &[]));
     check(&flows(&router, &NAMES, |_, _, _| false));
-    // Each kind of each pair once, three at a time, of three pairs.
+    // Each kind of each pair once, three at a time, of three pairs; every other time with bridge-nf.
     let pairs = pairs(&NAMES);
     for index in 0..pairs.len() {
+        bridge_nf(["0", "1"][index % 2]);
         let open: Vec<_> = (0..3).map(|kind| (pairs[(index + 7 * kind) % pairs.len()], KINDS[kind])).collect();
         let policies: Vec<_> =
             open.iter().map(|((from, to), kind)| (word(*kind), policy(from, to, Some(word(*kind)), &[]))).collect();
@@ -70,8 +71,11 @@ fn each_pair() {
             .collect();
         let all: Vec<(&str, PolicyInput)> = all.iter().map(|(name, policy)| (name.as_str(), policy.clone())).collect();
         apply(&router.ruleset(&NAMES, &all));
+        // The other way round: each pair was open with the one, and is shut with the other.
+        bridge_nf(["1", "0"][index % 2]);
         check(&flows(&router, &NAMES, open));
     }
+    bridge_nf("0");
 }
 
 fn pairs<'a>(names: &[&'a str]) -> Vec<(&'a str, &'a str)> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
@@ -39,6 +40,20 @@ pub fn shell(script: &str) {
 
 pub fn no_table() {
     shell("nft flush ruleset; rm -rf /run/anklume*");
+}
+
+/// Whether packets within a bridge meet the rules of the host; `None` where the kernel has no `br_netfilter`, or has not
+/// loaded it: it changes every bridge of a machine, so it is loaded under `CI=true` only.
+pub fn bridge_nf(value: &str) -> Option<()> {
+    for name in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
+        let path = Path::new("/proc/sys/net/bridge").join(name);
+        if !path.exists() {
+            println!("WITHOUT: bridge-nf, as this kernel has no br_netfilter");
+            return None;
+        }
+        std::fs::write(path, value).unwrap();
+    }
+    Some(())
 }
 
 /// Runs in the network namespace of a guest.

@@ -76,7 +76,7 @@ fn host_of(name: &str, sudo: Sudo) -> Host {
 fn over_ssh() {
     let Some(_server) = Server::up() else { return };
     let rules = ruleset("", &["perso", "pro"], &[("x", policy("perso", "pro", Some("tcp"), &["443"]))]);
-    let path: PersistPath = "/run/ssh-test/it's here.nft".parse().unwrap();
+    let path: PersistPath = "/run/ssh-test/here.nft".parse().unwrap();
     let apply = |name: &str| wait(async { host(name).apply(&rules, Some(&path), &limit()).await });
     assert_eq!(apply("host"), Ok(Applied::Created));
     assert_eq!(apply("root@host"), Ok(Applied::Continued));
@@ -132,7 +132,7 @@ fn by_sudo() {
          echo 'root ALL=(ALL) ALL\nadmin ALL=(root) NOPASSWD: ALL' >/etc/sudoers; chmod 440 /etc/sudoers",
     );
     let rules = ruleset("", &["perso", "pro"], &[("x", policy("perso", "pro", Some("tcp"), &["443"]))]);
-    let path: PersistPath = "/run/ssh-test/by sudo.nft".parse().unwrap();
+    let path: PersistPath = "/run/ssh-test/by-sudo.nft".parse().unwrap();
     let by = |user: &str, sudo: Sudo| host_of(&format!("{user}@host"), sudo);
     let apply = |host: Host| wait(async { host.apply(&rules, Some(&path), &limit()).await });
     let error = apply(by("admin", Sudo::Without)).unwrap_err();

@@ -1,11 +1,10 @@
 //! What is none of the rules' business.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
 use std::time::Duration;
 
 use super::Case;
-use super::net::{Kind, Probe, Router, apply, check, echo, icmp, inside, policy, raw, said, shell};
+use super::net::{Kind, Probe, Router, apply, bridge_nf, check, echo, icmp, inside, policy, raw, said, shell};
 
 pub const CASES: &[Case] = &[
     ("one bridge talks to itself, listed or not, with bridge-nf on and off", same_bridge),
@@ -15,22 +14,6 @@ pub const CASES: &[Case] = &[
     ("egress and the host are reached as before", egress),
     ("a second table of Docker's shape and flows that conntrack does not know live on", docker),
 ];
-
-const BRIDGE_NF: [&str; 2] = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
-
-/// `None` where the kernel has no `br_netfilter`, or has not loaded it: it changes every bridge of a machine, so it is
-/// loaded under `CI=true` only, and a kernel that has none there fails nothing.
-fn bridge_nf(value: &str) -> Option<()> {
-    for name in BRIDGE_NF {
-        let path = Path::new("/proc/sys/net/bridge").join(name);
-        if !path.exists() {
-            println!("NOT RUN with bridge-nf: this kernel has no br_netfilter");
-            return None;
-        }
-        std::fs::write(path, value).unwrap();
-    }
-    Some(())
-}
 
 fn within(router: &Router, from: &str, to: &str) -> Vec<Probe> {
     let mut probes = Vec::new();

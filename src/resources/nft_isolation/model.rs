@@ -58,6 +58,7 @@ fn given<T>(value: &Value, read: impl Fn(&Value) -> T) -> Given<T> {
 pub(super) fn path(place: &Place) -> Path {
     let element = |map: &str, name: &str| Path::from(map).key(name);
     match place {
+        Place::Prefix => Path::root(),
         Place::Domain { name } => element("domains", name),
         Place::Endpoint { name, field } => {
             let endpoint = element("endpoints", name);
