@@ -67,6 +67,7 @@ fn said(problems: &[Problem]) -> Vec<String> {
         .iter()
         .map(|problem| {
             let place = match &problem.place {
+                Place::Prefix => "nesting_prefix".to_owned(),
                 Place::Domain { name } => format!("domains[{name}]"),
                 Place::Endpoint { name, field } => format!("endpoints[{name}].{field:?}"),
                 Place::Policy { name, field } => format!("policies[{name}].{field:?}"),
