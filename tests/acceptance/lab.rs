@@ -167,11 +167,16 @@ impl Lab {
             .into_iter()
             .chain(incus.list("/1.0/profiles?all-projects=true"))
             .chain(incus.list("/1.0/instances?all-projects=true"))
-            .chain(incus.list("/1.0/storage-pools/default/volumes?all-projects=true"))
+            .chain(
+                incus
+                    .list("/1.0/storage-pools")
+                    .iter()
+                    .flat_map(|pool| incus.list(&format!("{pool}/volumes?all-projects=true"))),
+            )
             .chain(incus.managed_networks())
             .filter(|url| {
                 !["/1.0/projects/default", "/1.0/profiles/default"].contains(&url.as_str())
-                    && !url.starts_with("/1.0/storage-pools/default/volumes/image/")
+                    && !url.contains("/volumes/image/")
             })
             .collect();
         let tables = self.command("nft").args(["list", "tables"]).output().unwrap();

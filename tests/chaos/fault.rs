@@ -56,6 +56,8 @@ pub(crate) enum Fault {
     Busy,
     /// The streams of events are closed.
     CutEvents,
+    /// SIGKILL to the daemon, which starts again.
+    Kill(When),
     /// Somebody ends.
     End(Who, When),
     /// The state is again what it was before the apply, which nothing interrupted.
@@ -104,12 +106,13 @@ pub(crate) fn interruption(dice: &mut StdRng, step: &str) -> Fault {
     if is_nft(step) {
         return Fault::End(who, when);
     }
-    match dice.random_range(0..10) {
+    match dice.random_range(0..12) {
         0 => Fault::CutBefore,
         1 => Fault::DropAnswer,
         2 => Fault::CutAnswer,
         3 => Fault::CutRequest,
         4 => Fault::Away(dice.random_range(500..3000)),
+        5 | 6 => Fault::Kill(when),
         _ => Fault::End(who, when),
     }
 }

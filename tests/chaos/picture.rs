@@ -1,6 +1,8 @@
 //! What is there, without what may differ between two ways to get there.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
@@ -17,7 +19,7 @@ pub(crate) fn take(run: &Workspace) -> Picture {
     let mut picture = Picture::new();
     for url in run.leftovers() {
         let seen = match url.split_once("/1.0/") {
-            Some(_) => of_object(&incus.query(&in_project(&url))),
+            Some(_) => of_object(run, &url, &incus.query(&in_project(&url))),
             None => table(run),
         };
         picture.insert(step::lasting(&url), seen);
@@ -46,8 +48,39 @@ pub(crate) fn differences(wanted: &Picture, found: &Picture) -> Vec<String> {
     lines
 }
 
-fn of_object(object: &Value) -> Value {
+/// The file in which a volume of a pool holds its text; of the pool's kind `dir`, which mounts nothing.
+pub(crate) fn of_volume(run: &Workspace, pool: &str, directory: &str) -> PathBuf {
+    run.lab().join(format!("incus/storage-pools/{pool}/custom/{directory}/text"))
+}
+
+/// The file in which what stands at `url` holds its text, if it holds any.
+fn text(run: &Workspace, url: &str, object: &Value) -> Option<PathBuf> {
+    let path = url.split('?').next()?;
+    let parts: Vec<_> = path.trim_start_matches("/1.0/").split('/').collect();
+    match parts[..] {
+        ["storage-pools", pool, "volumes", "custom", name] if object["content_type"] == "filesystem" => {
+            Some(of_volume(run, pool, &format!("{DOMAIN}_{name}")))
+        }
+        ["instances", name] => {
+            let pool = object["expanded_devices"]["root"]["pool"].as_str()?;
+            Some(run.lab().join(format!("incus/storage-pools/{pool}/containers/{DOMAIN}_{name}/rootfs/text")))
+        }
+        _ => None,
+    }
+}
+
+/// The files of all that holds a text.
+pub(crate) fn texts(run: &Workspace) -> Vec<PathBuf> {
+    let incus = run.incus();
+    let urls = run.leftovers().into_iter().filter(|url| url.starts_with("/1.0/"));
+    urls.filter_map(|url| text(run, &url, &incus.query(&in_project(&url)))).collect()
+}
+
+fn of_object(run: &Workspace, url: &str, object: &Value) -> Value {
     let mut kept = Map::new();
+    if let Some(file) = text(run, url, object) {
+        kept.insert("text".to_owned(), fs::read_to_string(file).ok().into());
+    }
     for name in ["name", "description", "status", "type", "content_type", "ephemeral", "profiles", "devices"] {
         if let Some(value) = object.get(name) {
             kept.insert(name.to_owned(), value.clone());

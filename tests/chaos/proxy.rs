@@ -3,24 +3,26 @@
 use std::io::{BufReader, Result, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
 use crate::control::Control;
 use crate::fault::{Fault, When};
 use crate::http::{Message, Side};
+use crate::lab::Lab;
 use crate::step;
 
-/// Listens at `socket` for as long as the process runs.
-pub(crate) fn open(socket: &Path, incus: PathBuf, control: Arc<Control>) -> Result<()> {
+/// Listens at `socket`, before the daemon of `lab`, for as long as the process runs.
+pub(crate) fn open(socket: &Path, lab: &Arc<Lab>, control: Arc<Control>) -> Result<()> {
     let listener = UnixListener::bind(socket)?;
+    let (incus, lab) = (lab.socket(), Arc::downgrade(lab));
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let (incus, control) = (incus.clone(), Arc::clone(&control));
+            let (incus, control, lab) = (incus.clone(), Arc::clone(&control), Weak::clone(&lab));
             // A connection that breaks is what this is for.
-            thread::spawn(move || serve(client, &incus, &control));
+            thread::spawn(move || serve(client, &incus, &control, &lab));
         }
     });
     Ok(())
@@ -33,7 +35,7 @@ enum Then {
     Close,
 }
 
-fn serve(client: UnixStream, incus: &Path, control: &Control) -> Result<()> {
+fn serve(client: UnixStream, incus: &Path, control: &Control, lab: &Weak<Lab>) -> Result<()> {
     if control.is_away() {
         return Ok(());
     }
@@ -46,7 +48,7 @@ fn serve(client: UnixStream, incus: &Path, control: &Control) -> Result<()> {
         if control.is_away() {
             break;
         }
-        let pair = Pair { client: &client, server: &server, control };
+        let pair = Pair { client: &client, server: &server, control, lab };
         if pair.pass(&request, &mut answers, fault)? == Then::Close {
             break;
         }
@@ -59,9 +61,19 @@ struct Pair<'a> {
     client: &'a UnixStream,
     server: &'a UnixStream,
     control: &'a Control,
+    lab: &'a Weak<Lab>,
 }
 
 impl Pair<'_> {
+    /// Whether the daemon was to be killed now, and was.
+    fn killed(&self, fault: Option<Fault>, now: When) -> bool {
+        let is_now = matches!(fault, Some(Fault::Kill(when)) if when == now);
+        if let Some(lab) = self.lab.upgrade().filter(|_| is_now) {
+            lab.restart();
+        }
+        is_now
+    }
+
     fn pass(&self, request: &Message, answers: &mut BufReader<UnixStream>, fault: Option<Fault>) -> Result<Then> {
         let (mut client, mut server) = (self.client, self.server);
         match fault {
@@ -85,7 +97,13 @@ impl Pair<'_> {
             }
             _ => {}
         }
+        if self.killed(fault, When::Before) {
+            return Ok(Then::Close);
+        }
         server.write_all(&request.bytes)?;
+        if self.killed(fault, When::Sent) {
+            return Ok(Then::Close);
+        }
         if let Some(Fault::End(who, When::Sent)) = fault {
             self.control.end(who);
             if who.cuts() {
@@ -108,6 +126,7 @@ impl Pair<'_> {
             }
             _ => {}
         }
+        self.killed(fault, When::Answered);
         client.write_all(&answer.bytes)?;
         if answer.switches() {
             self.control.keep(self.client.try_clone()?);

@@ -86,14 +86,18 @@ impl Stage {
         let work = lab.dir().join("work");
         fs::create_dir_all(&work).unwrap();
         let socket = work.join("proxy.socket");
-        proxy::open(&socket, lab.socket(), Arc::clone(&control)).unwrap();
+        proxy::open(&socket, &lab, Arc::clone(&control)).unwrap();
         let nft = nft::put(work.join("bin"), Arc::clone(&control));
         let path = format!("{}:{}", nft.display(), std::env::var("PATH").unwrap_or_default());
         let stage = Self { lab, client, control, socket, path, fingerprint: String::new() };
         let run = stage.workspace();
         let incus = run.incus();
         let file = work.join("saved.tar.gz");
+        if !incus.list("/1.0/storage-pools").iter().any(|pool| pool.ends_with("/second")) {
+            incus.run(&["storage", "create", "second", "dir", "-q"]);
+        }
         incus.run(&["storage", "volume", "create", "default", "saved", "size=16MiB", "-q"]);
+        fs::write(picture::of_volume(&run, "default", "default_saved"), "saved").unwrap();
         incus.run(&["storage", "volume", "export", "default", "saved", file.to_str().unwrap(), "-q"]);
         incus.run(&["storage", "volume", "delete", "default", "saved", "-q"]);
         fs::write(work.join("cd.iso"), vec![7; 256 << 10]).unwrap();
@@ -232,6 +236,10 @@ impl Play<'_> {
             self.stage.configure(&self.run, &before);
             self.stage.control.arm(None);
             self.succeed("the first apply", APPLY)?;
+            // What they hold has to be there afterwards, unless they are made anew.
+            for text in picture::texts(&self.run) {
+                fs::write(text, "written").unwrap();
+            }
         }
         self.stage.configure(&self.run, &phase.after(&self.stage.fingerprint));
         Ok(())

@@ -91,7 +91,13 @@ fn world(cast: &Cast) -> String {
     resource(
         "volume",
         "copy",
-        &volume("copy", &format!("  source = {{ volume = anklume_volume.{source_of_copy}.name }}")),
+        &volume(
+            "copy",
+            &format!(
+                "  source = {{ volume = anklume_volume.{source_of_copy}.name, pool = \"default\" }}{}",
+                pick("", "\n  pool = \"second\"")
+            ),
+        ),
     );
     resource("volume", "saved", &volume(pick("saved", "kept"), "  source = { file = \"../saved.tar.gz\" }"));
     resource(
@@ -118,7 +124,13 @@ fn world(cast: &Cast) -> String {
     resource(
         "instance",
         "two",
-        &instance(pick("two", "zwei"), pick("  running = false", "  running = true\n  ipv4_address = \"10.120.7.9\"")),
+        &instance(
+            pick("two", "zwei"),
+            pick(
+                "  running = false",
+                "  running = true\n  ipv4_address = \"10.120.7.9\"\n  root_disk = { pool = \"second\" }",
+            ),
+        ),
     );
     let policy = pick(
         "web = { from = \"chaos\", to = \"far\", protocol = \"tcp\", ports = [\"80\"] }",
