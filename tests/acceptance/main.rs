@@ -48,7 +48,7 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn(&Workspace));
 
 /// What is no matter of the client, or long: the first one shows it.
-const WITH_THE_FIRST_CLIENT: [&str; 20] = [
+const WITH_THE_FIRST_CLIENT: [&str; 21] = [
     "an_iso_moves_and_is_copied_to_another_pool_with_its_marks",
     "a_withdrawn_connection_stops_and_a_kept_one_goes_on",
     "no_packet_passes_while_policies_are_applied",
@@ -68,6 +68,7 @@ const WITH_THE_FIRST_CLIENT: [&str; 20] = [
     "what_an_interrupted_move_of_a_volume_left_is_told_apart",
     "a_move_of_a_volume_outlives_the_daemon_and_the_provider",
     "a_move_of_a_root_disk_outlives_the_daemon_and_the_provider",
+    "what_a_pool_gives_its_volumes_is_no_drift",
     "what_a_volume_holds_survives_with_every_driver_of_the_kernel",
 ];
 

@@ -9,6 +9,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_volume_moves_to_another_pool_with_its_users_stopped", moved),
     ("what_an_interrupted_move_of_a_volume_left_is_told_apart", left_two),
     ("a_move_of_a_volume_outlives_the_daemon_and_the_provider", cut),
+    ("what_a_pool_gives_its_volumes_is_no_drift", defaults),
     ("what_a_volume_holds_survives_with_every_driver_of_the_kernel", drivers),
 ];
 
@@ -215,15 +216,27 @@ fn left_two(here: &Workspace) {
     configure("default");
     run.apply();
 
-    // Nobody uses the copy: it may not be whole.
+    // A copy that somebody made has the same marks, and is somebody's.
+    let copied = |from: &str, to: &str| {
+        of_the_volume(&["copy", &format!("{from}/data"), &format!("{to}/data")]);
+        of_the_volume(&["set", to, "data", &format!("user.anklume.moved_from={from}/data")]);
+    };
     of_the_volume(&["copy", "default/data", "second/data"]);
     let copy = made("second");
     configure("second");
+    let refused = run.apply_fails();
+    assert!(refused.contains("the name is taken"), "{refused}");
+    assert_eq!(made("second"), copy);
+    of_the_volume(&["delete", "second", "data"]);
+
+    // Nobody uses the copy: what stands is the volume.
+    copied("default", "second");
+    let copy = made("second");
     moves("default", "second");
     assert_ne!(made("second"), copy);
 
     // Some use it, so that it is whole, and nobody wrote on either since.
-    of_the_volume(&["copy", "second/data", "default/data"]);
+    copied("second", "default");
     points("box", "default");
     let copy = made("default");
     configure("default");
@@ -231,7 +244,7 @@ fn left_two(here: &Workspace) {
     assert_eq!(made("default"), copy);
 
     // One wrote on the volume since.
-    of_the_volume(&["copy", "default/data", "second/data"]);
+    copied("default", "second");
     points("box", "second");
     incus.run(&["start", "other", "--project", &name]);
     incus.run(&["stop", "--force", "other", "--project", &name]);
@@ -245,13 +258,17 @@ fn left_two(here: &Workspace) {
     moves("default", "second");
 
     // The one that is left was being deleted.
-    of_the_volume(&["copy", "second/data", "default/data"]);
+    copied("second", "default");
     ["box", "other"].into_iter().for_each(|instance| points(instance, "default"));
     of_the_volume(&["set", "second", "data", "user.anklume.moved=true"]);
     let copy = made("default");
     configure("default");
     moves("second", "default");
     assert_eq!(made("default"), copy);
+
+    // A copy that nobody came back for goes with the volume.
+    copied("default", "second");
+    of_the_volume(&["set", "default", "data", "user.anklume.moving=second/data"]);
     run.destroy();
     assert_eq!(run.leftovers(), Vec::<String>::new());
 }
@@ -272,9 +289,19 @@ fn cut(here: &Workspace) {
     let written = sum();
     configure("default", false);
     run.apply();
+    // Somebody uses it while it is copied.
+    configure("second", false);
+    let begun = || incus.list(&format!("/1.0/storage-pools/second/volumes?project={name}")).len() > 0;
+    let refused = run.disturbed_apply(begun, || drop(incus.run(&["start", "box", "--project", &name])));
+    assert!(refused.contains("it is in use") && refused.contains("instance box"), "{refused}");
+    assert_eq!(sum(), written);
+    assert!(incus.volume(&name, "second", "data").is_none() && !begun());
+    configure("default", false);
+    run.apply();
     for (from, to, ends) in [("default", "second", "daemon"), ("second", "default", "provider")] {
         configure(to, false);
-        let begun = || incus.volume(&name, to, "data").is_some();
+        let there = || incus.list(&format!("/1.0/storage-pools/{to}/volumes?project={name}"));
+        let begun = || there().iter().any(|url| url.contains("/custom/"));
         match ends {
             "daemon" => println!("{}", run.disturbed_apply(begun, || run.restart_incus())),
             _ => run.killed_apply(begun),
@@ -289,6 +316,38 @@ fn cut(here: &Workspace) {
         configure(to, false);
         run.apply();
     }
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
+}
+
+/// What a pool gives to its volumes by itself, and a disk whose size the driver rounds.
+fn defaults(here: &Workspace) {
+    let run = here.elsewhere("defaults", &["second"]);
+    let (name, incus) = (run.domain("vdef"), run.incus());
+    incus.run(&["storage", "set", "second", "volume.snapshots.expiry=3d", "volume.security.unmapped=true"]);
+    let configure = |pool: &str, rest: &str| {
+        let more = format!("  name = \"data\"\n  size = \"32MiB\"\n  pool = \"{pool}\"\n{rest}");
+        let disk = format!(
+            "resource \"anklume_volume\" \"disk\" {{\n  name = \"disk\"\n  domain = anklume_domain.d.name\n  content_type = \"block\"\n  \
+             size = \"20MB\"\n  pool = \"{pool}\"\n  delete_protection = false\n}}\n"
+        );
+        run.configure(&configuration(&name, &more, &disk));
+        run.apply();
+        run.plan_is_empty();
+    };
+    let expiry = |pool: &str| incus.volume(&name, pool, "data").unwrap()["config"]["snapshots.expiry"].clone();
+    configure("second", "");
+    assert_eq!(expiry("second"), "3d");
+    run.survives_import(DATA, &format!("{name}/second/data"));
+    configure("second", "  snapshots_expiry = \"5d\"");
+    assert_eq!(expiry("second"), "5d");
+    configure("second", "");
+    assert!(expiry("second").is_null(), "{}", expiry("second"));
+    configure("default", "");
+    configure("second", "");
+    assert_eq!(expiry("second"), "3d");
+    incus.run(&["storage", "volume", "set", "second", "data", "snapshots.expiry=9d", "--project", &name]);
+    run.plan_updates(&[DATA]);
     run.destroy();
     assert_eq!(run.leftovers(), Vec::<String>::new());
 }

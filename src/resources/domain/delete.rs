@@ -212,7 +212,7 @@ async fn protected(
     let (project, config) = (project.name.as_str(), &project.config);
     let mut lines = Vec::new();
     let mut volumes: BTreeMap<&String, Vec<volume::Volume>> = BTreeMap::new();
-    for (_, held, _) in holds {
+    for (_, held, _) in holds.iter().filter(|(_, _, is_leftover)| !is_leftover) {
         match held {
             Held::Instance(name) => {
                 let instance = client.get::<instance::Instance>(instance::get(project, name)).await?.value;

@@ -18,6 +18,8 @@ use crate::resources::session::Session;
 use crate::resources::{marks, meanwhile, refusal, timeouts};
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Where a root disk is copied to another pool.
+const MOVE_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// What is written in whole, so that what others wrote there meanwhile would be lost.
 const WATCHED: &[&str] = &[
     "description",
@@ -195,7 +197,8 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
     let mut model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
-    let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
+    let limit = if restart::moves(&input.prior, &input.planned).is_some() { MOVE_LIMIT } else { LIMIT };
+    let wait = timeouts::wait(call, &input.planned, "update", limit);
     let (_, old) = names(&input.prior);
     let target = Target::new(session, client, &model.domain, old);
     let new = Target::new(session, client, &model.domain, &model.name);

@@ -1,14 +1,19 @@
 //! Another name or another pool for a volume: its content and its snapshots stay, and its users follow.
 
+use super::model::Filled;
 use super::target::{MADE, Target};
 use super::update::{Change, in_use};
-use super::users;
+use super::users::{self, Users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Refusal, Wait};
-use crate::plugin::{Diagnostic, Failure, Path};
+use crate::plugin::{Diagnostic, Failure, Path, Private};
 use crate::resources::marks;
 
-/// The mark of a volume that was copied to another pool and that nobody uses any more: it is being deleted.
+/// The mark of a volume that is copied to another pool: where to, as `<pool>/<name>`.
+const MOVING: &str = "moving";
+/// The mark of its copy: where from.
+const MOVED_FROM: &str = "moved_from";
+/// The mark of one whose copy is whole and that nobody uses any more: it is being deleted.
 const MOVED: &str = "moved";
 
 impl Change<'_> {
@@ -38,14 +43,20 @@ impl Change<'_> {
         }
         let is_iso = self.model.is_iso();
         if !is_iso && old.pool != new.pool {
-            return self.transfer(&found).await;
+            return self.transfer(&found, &users).await;
         }
         self.write(old).await?;
         if is_iso {
             let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
             // The marks stand under the name, whoever has it.
-            if new.fetch().await.map_err(|error| failed(&error))?.is_some() {
-                return Err(taken(new).into());
+            if let Some(there) = new.fetch().await.map_err(|error| failed(&error))? {
+                let is_ours =
+                    !marks::carried(&there.config).is_empty() && marks::same_incarnation(&there.config, self.kept);
+                return Err(match is_ours {
+                    true => two(old, new, "and the one that Incus moved may be empty"),
+                    false => taken(new),
+                }
+                .into());
             }
             let mut marks = marked.config;
             // It is another one in another pool.
@@ -80,34 +91,30 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Moves it by a copy of our own, whole before anybody uses it. Incus would point the users to it first, and empty the
-    /// old one before its record goes: of what a daemon leaves that is killed in between nobody knows which is whole (6.0 to
-    /// 7.3).
-    async fn transfer(&self, found: &Volume) -> Result<(), Failure> {
+    /// Moves it by a copy of our own under a temporary name, which gets its own once it is whole. Incus would point the users
+    /// to the copy first, and empty the volume before its record goes: of what a daemon leaves that is killed in between
+    /// nobody knows which is whole (6.0 to 7.3).
+    async fn transfer(&self, found: &Volume, before: &Users) -> Result<(), Failure> {
         let (old, new, wait) = (self.old, self.new, self.wait);
         let failed = |error: &Error| old.failed("update", error);
-        let is_whole = self.copy_is_whole(found).await?;
-        if !is_whole {
-            self.write(old).await?;
-            let mut written = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
-            written.config.remove(&marks::stored(MOVED));
-            let body = volume::Create {
-                name: new.name.clone(),
-                content_type: written.content_type,
-                description: written.description,
-                config: written.config,
-                source: Some(volume::Source::whole(&old.project, &old.pool, &old.name)),
-            };
-            if let Err(error) = old.client.run(volume::create(&new.project, &new.pool, &body), wait).await {
-                return Err(match error.refusal() {
-                    _ if error.is_already_exists() => taken(new),
-                    Some(Refusal::PoolNotFound) => new.explain("update", &error).await,
-                    _ => failed(&error),
-                }
-                .into());
+        let used_by = match self.resume(found).await? {
+            Left::Whole => {
+                self.bring(new).await.map_err(|error| failed(&error))?;
+                found.used_by.clone()
             }
-        }
-        for path in &found.used_by {
+            Left::Nothing => {
+                let temporary = new.named(self.temporary);
+                let copied = self.copy(&temporary, before).await;
+                if copied.is_err() {
+                    let brief = Wait::afterwards();
+                    if let Err(error) = temporary.clear(&brief).await {
+                        tracing::warn!(volume = %temporary.id(), %error, "a half-made volume was not deleted");
+                    }
+                }
+                copied?
+            }
+        };
+        for path in &used_by {
             users::repoint(old, new, path, wait).await.map_err(|error| failed(&error))?;
         }
         let mut users = Vec::new();
@@ -120,38 +127,139 @@ impl Change<'_> {
             let users = users::users(old, &users).await.map_err(|error| failed(&error))?;
             return Err(in_use("pool", "move", &[users.ours, users.others].concat()).into());
         }
-        old.delete(false, wait).await.map_err(|error| failed(&error))?;
-        // What was made earlier is of what was configured then.
-        if is_whole { self.write(new).await } else { Ok(()) }
+        old.delete(false, wait).await.map_err(|error| failed(&error).into())
     }
 
-    /// Whether a copy that an interrupted move made can be taken for the volume. One that cannot is deleted.
-    async fn copy_is_whole(&self, found: &Volume) -> Result<bool, Failure> {
+    /// Copies the volume, and gives the copy its name; the users that are to follow.
+    async fn copy(&self, temporary: &Target<'_>, before: &Users) -> Result<Vec<String>, Failure> {
+        let (old, new, wait) = (self.old, self.new, self.wait);
+        let failed = |error: &Error| old.failed("update", error);
+        temporary.clear(wait).await.map_err(|error| failed(&error))?;
+        self.write(old).await?;
+        let written = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
+        let mut config = written.config.clone();
+        [MOVED, MOVING].into_iter().for_each(|mark| drop(config.remove(&marks::stored(mark))));
+        config.insert(marks::stored(MOVED_FROM), old.place());
+        let body = volume::Create {
+            name: temporary.name.clone(),
+            content_type: written.content_type.clone(),
+            description: written.description.clone(),
+            config,
+            source: Some(volume::Source::whole(&old.project, &old.pool, &old.name)),
+        };
+        if let Err(error) = old.client.run(volume::create(&new.project, &new.pool, &body), wait).await {
+            return Err(match error.refusal() {
+                Some(Refusal::PoolNotFound) => new.explain("update", &error).await,
+                _ => failed(&error),
+            }
+            .into());
+        }
+        self.bring(temporary).await.map_err(|error| failed(&error))?;
+        let now = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
+        let users = users::users(old, &now.used_by).await.map_err(|error| failed(&error))?;
+        if !users.running.is_empty() {
+            return Err(in_use("pool", "move", &users.running).into());
+        }
+        if users.last_used > before.last_used
+            || (&now.config, &now.description) != (&written.config, &written.description)
+        {
+            return Err(meanwhile(old).into());
+        }
+        let rename = volume::rename(&new.project, &new.pool, &temporary.name, &new.name);
+        match old.client.run(rename, wait).await {
+            Ok(_) => Ok(now.used_by),
+            Err(error) if error.is_already_exists() => Err(taken(new).into()),
+            Err(error) => Err(failed(&error).into()),
+        }
+    }
+
+    /// Brings a copy to what is configured, whatever Incus filled in.
+    async fn bring(&self, copy: &Target<'_>) -> Result<(), Error> {
+        let write = |volume: &mut Volume| {
+            let before = volume.config.insert(marks::FINGERPRINT.to_owned(), self.fingerprint.clone());
+            let filled = Filled::beside(volume, self.model);
+            self.model.apply(volume, &filled) | (before.as_ref() != Some(&self.fingerprint))
+        };
+        copy.modify(false, write, self.wait).await
+    }
+
+    /// What an interrupted move left under the new name. A copy that is not to be taken for the volume is deleted.
+    async fn resume(&self, found: &Volume) -> Result<Left, Failure> {
         let (old, new, wait) = (self.old, self.new, self.wait);
         let failed = |error: &Error| old.failed("update", error);
         new.settle(wait).await.map_err(|error| failed(&error))?;
-        let Some(copy) = new.fetch().await.map_err(|error| failed(&error))? else { return Ok(false) };
-        if !marks::same_incarnation(&copy.config, self.kept) {
+        let Some(copy) = new.fetch().await.map_err(|error| failed(&error))? else { return Ok(Left::Nothing) };
+        if !is_copy(&copy, old, self.kept) {
             return Err(taken(new).into());
         }
-        if marks::read_stored(&found.config, MOVED).is_some() {
-            return Ok(true);
+        if found.used_by.is_empty() && marks::read_stored(&found.config, MOVED).is_some() {
+            return Ok(Left::Whole);
         }
         if copy.used_by.is_empty() {
             // Nobody wrote on it, and the old one is whole.
             new.delete(false, wait).await.map_err(|error| failed(&error))?;
-            return Ok(false);
+            return Ok(Left::Nothing);
         }
         let users = users::users(old, &found.used_by).await.map_err(|error| failed(&error))?;
         match copy.created_at().is_some_and(|made| users.last_used.is_none_or(|used| used < made)) {
-            true => Ok(true),
-            false => Err(two(old, new).into()),
+            true => Ok(Left::Whole),
+            false => Err(two(old, new, "and instances ran with either since").into()),
         }
     }
 }
 
-/// Some of the users of an interrupted move wrote on the copy, and others on the volume.
-fn two(old: &Target<'_>, new: &Target<'_>) -> Diagnostic {
+/// What stands under the new name of a volume that moves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nothing, or nothing any more.
+    Nothing,
+    /// The whole volume.
+    Whole,
+}
+
+/// Whether `copy` was made by a move of the volume `old`, that `private` was kept for. A copy that somebody makes of a
+/// volume has its marks, but says of no place that it comes from there.
+fn is_copy(copy: &Volume, old: &Target<'_>, private: &Private) -> bool {
+    marks::same_incarnation(&copy.config, private)
+        && marks::read_stored(&copy.config, MOVED_FROM) == Some(old.place().as_str())
+}
+
+/// What an interrupted move left of a volume in another pool; to be deleted with it.
+pub(super) async fn left_by<'c>(
+    target: &Target<'c>,
+    found: &Volume,
+    private: &Private,
+) -> Result<Option<(Target<'c>, Volume)>, Error> {
+    let Some((pool, name)) = marks::read_stored(&found.config, MOVING).and_then(|place| place.split_once('/')) else {
+        return Ok(None);
+    };
+    let copy = Target { pool: pool.to_owned(), ..target.named(name) };
+    let there = copy.fetch().await?.filter(|there| is_copy(there, target, private));
+    Ok(there.map(|there| (copy, there)))
+}
+
+/// Notes where a volume moves to, and that it is not being deleted.
+pub(super) fn mark(volume: &mut Volume, to: Option<&Target<'_>>) {
+    if let Some(to) = to {
+        volume.config.insert(marks::stored(MOVING), to.place());
+    }
+    volume.config.remove(&marks::stored(MOVED));
+}
+
+fn meanwhile(old: &Target<'_>) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("pool"),
+        "Unable to move volume: it was used or changed meanwhile",
+        format!(
+            "While \"{}\" was copied, somebody changed it, or started an instance that has it, so that the copy is not what it holds \
+             now. It stays in its pool. Plan again.",
+            old.id()
+        ),
+    )
+}
+
+/// Of two nobody but a human can tell which is to stay.
+fn two(old: &Target<'_>, new: &Target<'_>, why: &str) -> Diagnostic {
     let delete = |target: &Target<'_>| {
         format!("    incus storage volume delete {} {} --project {}", target.pool, target.name, target.project)
     };
@@ -159,8 +267,8 @@ fn two(old: &Target<'_>, new: &Target<'_>) -> Diagnostic {
         Path::from("pool"),
         "Unable to move volume: an interrupted move left two",
         format!(
-            "The volume stands in the pools \"{}\" and \"{}\" now, and instances ran with either since. Nothing was changed. Look into \
-             both, detach and delete the one that is not to stay, and apply again:\n\n{}\n{}",
+            "The volume stands in the pools \"{}\" and \"{}\" now, {why}. Nothing was changed. Look into both, detach and delete the one \
+             that is not to stay, and apply again:\n\n{}\n{}",
             old.pool,
             new.pool,
             delete(old),

@@ -1,7 +1,9 @@
 //! Deleting a volume: detached from instances of ours, refused while anybody else uses it.
 
 use super::target::{Target, names};
-use super::{KIND, LIMIT, model, users};
+use super::{KIND, LIMIT, carry, model, users};
+use crate::incus::volume::Volume;
+use crate::incus::{Error, Wait};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
 use crate::resources::{marks, refusal, timeouts};
@@ -13,7 +15,7 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
     let (domain, pool, name) = names(&prior.state);
     let target = Target::new(session, &client, domain, pool, name);
-    let failed = |error: &crate::incus::Error| target.failed("delete", error);
+    let failed = |error: &Error| target.failed("delete", error);
     let found = target.fetch().await.map_err(|error| failed(&error))?;
     let Some(found) = found.filter(|found| marks::same_incarnation(&found.config, &prior.private)) else {
         if prior.state.get("content_type").as_str() == Some("iso") {
@@ -25,23 +27,31 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
     if model::protection(&found.config).unwrap_or(kept) {
         return Err(protected(&target.id()).into());
     }
-    let users = users::users(&target, &found.used_by).await.map_err(|error| failed(&error))?;
+    let copy = carry::left_by(&target, &found, &prior.private).await.map_err(|error| failed(&error))?;
+    for (target, found) in copy.iter().map(|(target, found)| (target, found)).chain([(&target, &found)]) {
+        take_away(session, target, found, &wait).await?;
+    }
+    session.forget(KIND, &target.id());
+    Ok(())
+}
+
+async fn take_away(session: &Session, target: &Target<'_>, found: &Volume, wait: &Wait) -> Result<(), Failure> {
+    let failed = |error: &Error| target.failed("delete", error);
+    let users = users::users(target, &found.used_by).await.map_err(|error| failed(&error))?;
     if !users.others.is_empty() {
-        return Err(in_use(&target, &users.others).into());
+        return Err(in_use(target, &users.others).into());
     }
     let result = async {
         for name in &users.ours {
-            users::detach(&session.notes, &target, name, &wait).await?;
+            users::detach(&session.notes, target, name, wait).await?;
         }
-        target.delete(found.content_type == "iso", &wait).await
+        target.delete(found.content_type == "iso", wait).await
     };
     if let Err(error) = result.await {
-        let brief = crate::incus::Wait::afterwards();
         // What stays is attached as it was, as far as that can be done.
-        users::attach(&session.notes, &target, &brief).await;
+        users::attach(&session.notes, target, &Wait::afterwards()).await;
         return Err(failed(&error).into());
     }
-    session.forget(KIND, &target.id());
     Ok(())
 }
 

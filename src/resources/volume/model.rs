@@ -1,6 +1,6 @@
 //! A volume as it is configured, as Incus keeps it, and as the state shows it. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +21,12 @@ const EXPIRY: &str = "snapshots.expiry";
 const SOURCE: &str = "source";
 const PROTECTION: &str = "delete_protection";
 
-/// The mark of the keys that Incus filled in by itself, separated by commas.
+/// The mark of the keys that Incus filled in by itself, with their values as JSON.
 const FILLED: &str = "filled";
-/// Keys that the drivers of Incus fill in (LVM and Ceph, 6.0 to 7.3); they are never marked.
+/// The mark of those of [`DRIVERS`] that were configured, separated by commas.
+const MADE_WITH: &str = "made_with";
+/// Keys that the drivers of Incus fill in (LVM and Ceph, 6.0 to 7.3), and that a volume never loses: it could not be mounted
+/// any more. That they were filled in is not marked, but that they were configured.
 const DRIVERS: [&str; 2] = ["block.filesystem", "block.mount_options"];
 
 /// Private state: the filesystem of a volume that cannot shrink.
@@ -126,7 +129,9 @@ impl Model {
         volume.description = description.clone().unwrap_or_default();
         if !self.is_iso() {
             let mut wanted = config.clone().unwrap_or_default();
-            for (key, value) in volume.config.iter().filter(|(key, _)| filled.has(key)) {
+            let made_with: Vec<_> = DRIVERS.into_iter().filter(|key| wanted.contains_key(*key)).collect();
+            let stays = |key: &str| filled.has(key, &volume.config) || DRIVERS.contains(&key);
+            for (key, value) in volume.config.iter().filter(|(key, _)| stays(key)) {
                 wanted.entry(key.clone()).or_insert_with(|| value.clone());
             }
             keys::bring(&mut volume.config, &wanted, OWN);
@@ -135,12 +140,14 @@ impl Model {
                 volume.config.insert(SIZE.to_owned(), size.clone());
             }
             for (key, value) in [(SCHEDULE, snapshots_schedule), (EXPIRY, snapshots_expiry)] {
-                if value.is_some() || !filled.has(key) {
+                if value.is_some() || !filled.has(key, &volume.config) {
                     keys::put(&mut volume.config, key, value.clone());
                 }
             }
             let mark = filled.mark(&volume.config);
             keys::put(&mut volume.config, &marks::stored(FILLED), mark);
+            let made_with = (!made_with.is_empty()).then(|| made_with.join(","));
+            keys::put(&mut volume.config, &marks::stored(MADE_WITH), made_with);
         }
         timeouts::store(&mut volume.config, timeouts);
         let protected = delete_protection.unwrap_or(true).to_string();
@@ -190,15 +197,18 @@ pub(super) fn lift(volume: &mut Volume) -> bool {
     before.as_deref() != Some("false")
 }
 
-/// Keys that nobody configured and that are no drift.
+/// Keys that nobody configured and that are no drift, with the values that Incus gave them; `None` = any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Filled(BTreeSet<String>);
+pub(super) struct Filled(BTreeMap<String, Option<String>>);
 
 impl Filled {
     /// As it stands on a volume.
     pub(super) fn of(config: &Config) -> Self {
-        let kept = marks::read_stored(config, FILLED).unwrap_or_default().split(',').filter(|key| !key.is_empty());
-        Self(kept.chain(DRIVERS).map(str::to_owned).collect())
+        let marked = marks::read_stored(config, FILLED).and_then(|text| serde_json::from_str::<Config>(text).ok());
+        let marked = marked.unwrap_or_default().into_iter().map(|(key, value)| (key, Some(value)));
+        let configured = marks::read_stored(config, MADE_WITH).unwrap_or_default();
+        let drivers = DRIVERS.into_iter().filter(|key| !configured.split(',').any(|one| one == *key));
+        Self(drivers.map(|key| (key.to_owned(), None)).chain(marked).collect())
     }
 
     /// What `volume`, which Incus made, filled or copied, has beside what `model` configures.
@@ -209,14 +219,14 @@ impl Filled {
             SIZE => true,
             _ => model.config.as_ref().is_some_and(|config| config.contains_key(key)),
         };
-        let keys = volume.config.keys().filter(|key| !marks::is_hidden(key) && !configured(key));
-        Self(keys.cloned().collect())
+        let keys = volume.config.iter().filter(|(key, _)| !marks::is_hidden(key) && !configured(key));
+        Self(keys.map(|(key, value)| (key.clone(), Some(value.clone()))).collect())
     }
 
     /// Without the keys that `state` shows: once configured, they can be taken back.
     pub(super) fn unless_shown(mut self, state: &Value) -> Self {
         let attribute = |key: &str| OWN.iter().find(|(own, _)| *own == key).map(|(_, attribute)| *attribute);
-        self.0.retain(|key| match attribute(key) {
+        self.0.retain(|key, _| match attribute(key) {
             Some(attribute) => state.get(attribute).is_null(),
             None => state.get("config").get(key).is_null(),
         });
@@ -225,13 +235,14 @@ impl Filled {
 
     /// What is written of it on a volume that has `config`.
     fn mark(&self, config: &Config) -> Option<String> {
-        let told = |key: &&str| !DRIVERS.contains(key) && config.contains_key(*key);
-        let keys: Vec<_> = self.0.iter().map(String::as_str).filter(told).collect();
-        (!keys.is_empty()).then(|| keys.join(","))
+        let told = |(key, _): &(&String, &String)| !DRIVERS.contains(&key.as_str()) && self.0.contains_key(*key);
+        let keys: Config = config.iter().filter(told).map(|(key, value)| (key.clone(), value.clone())).collect();
+        (!keys.is_empty()).then(|| serde_json::to_string(&keys).unwrap_or_default())
     }
 
-    fn has(&self, key: &str) -> bool {
-        self.0.contains(key)
+    /// Whether `key` has its value in `config` from Incus.
+    fn has(&self, key: &str, config: &Config) -> bool {
+        self.0.get(key).is_some_and(|value| value.is_none() || value.as_ref() == config.get(key))
     }
 }
 
@@ -247,8 +258,8 @@ pub(super) fn state(found: &Volume, prior: &Value, place: &Place<'_>, protected:
     let config = &found.config;
     let filled = Filled::of(config).unless_shown(prior);
     let mut visible = keys::visible(config, OWN);
-    visible.retain(|key, _| !filled.has(key));
-    let text = |key: &str| Value::from(config.get(key).filter(|_| !filled.has(key)).cloned());
+    visible.retain(|key, _| !filled.has(key, config));
+    let text = |key: &str| Value::from(config.get(key).filter(|_| !filled.has(key, config)).cloned());
     let mut state = Value::object();
     state.set("id", format!("{}/{}/{}", place.domain, place.pool, found.name));
     state.set("name", found.name.as_str());
@@ -315,13 +326,38 @@ mod tests {
         let empty = model(json!({"size": "1GiB"}));
         let filled = Filled::beside(&volume, &empty);
         assert!(empty.apply(&mut volume, &filled) && !empty.apply(&mut volume, &filled), "marked once");
-        assert_eq!(marks::read_stored(&volume.config, FILLED), Some("snapshots.expiry,zfs.x"));
+        assert_eq!(marks::read_stored(&volume.config, FILLED), Some(r#"{"snapshots.expiry":"3d","zfs.x":"1"}"#));
         let shown = state(&volume, &Value::Null, &place(), true);
         assert!(shown.get("config").is_null() && shown.get("snapshots_expiry").is_null());
         let filled = Filled::of(&volume.config).unless_shown(&shown);
         model(json!({"size": "2GiB"})).apply(&mut volume, &filled);
         assert_eq!((volume.config["zfs.x"].as_str(), volume.config["size"].as_str()), ("1", "2GiB"));
         assert!(volume.config.contains_key("block.filesystem") && volume.config["snapshots.expiry"] == "3d");
+    }
+
+    #[test]
+    fn a_volume_never_loses_the_filesystem_that_it_was_made_with() {
+        let mut volume = Volume { content_type: "filesystem".into(), name: "data".into(), ..Volume::default() };
+        let with = model(json!({"size": "1GiB", "config": {"block.filesystem": "xfs"}}));
+        with.apply(&mut volume, &Filled::default());
+        let shown = state(&volume, &Value::Null, &place(), true);
+        assert_eq!(shown.get("config").get("block.filesystem").as_str(), Some("xfs"), "after an import, too");
+        let bare = model(json!({"size": "1GiB"}));
+        let filled = Filled::of(&volume.config).unless_shown(&shown);
+        bare.apply(&mut volume, &filled);
+        assert_eq!(volume.config["block.filesystem"], "xfs");
+        assert!(state(&volume, &Value::Null, &place(), true).get("config").is_null());
+    }
+
+    #[test]
+    fn what_incus_filled_in_and_changed_since_shows() {
+        let mut volume: Volume =
+            serde_json::from_value(json!({"config": {"size": "1GiB", "snapshots.expiry": "3d"}})).unwrap();
+        let bare = model(json!({"size": "1GiB"}));
+        let filled = Filled::beside(&volume, &bare);
+        bare.apply(&mut volume, &filled);
+        volume.config.insert("snapshots.expiry".into(), "9d".into());
+        assert_eq!(state(&volume, &Value::Null, &place(), true).get("snapshots_expiry").as_str(), Some("9d"));
     }
 
     #[test]

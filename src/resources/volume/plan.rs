@@ -2,7 +2,7 @@
 
 use super::schema::digits;
 use super::{KIND, model};
-use crate::plugin::{Action, Plan, Value};
+use crate::plugin::{Action, Path, Plan, Value};
 use crate::resources::session::{Preset, Session};
 use crate::resources::size;
 
@@ -50,6 +50,7 @@ pub(super) fn rules(protection: &Preset<bool>, plan: &mut Plan<'_>) {
         plan.replace("source");
     }
     if !plan.replaces() {
+        filesystem(plan);
         return shrink(plan);
     }
     let decided = |name: &&str| plan.planned.get(name).is_known() && plan.planned.get(name) != plan.prior.get(name);
@@ -70,6 +71,21 @@ fn is_same_content(from: &Value, to: &Value) -> bool {
     match (sha256(from), sha256(to)) {
         (Some(from), Some(to)) => from == to,
         _ => bare(from) == bare(to),
+    }
+}
+
+/// Incus (6.0 to 7.3) would refuse another one when it is applied.
+fn filesystem(plan: &mut Plan<'_>) {
+    const KEY: &str = "block.filesystem";
+    let of = |value: &Value| value.get("config").get(KEY).as_str().map(str::to_owned);
+    if let (Some(from), Some(to)) = (of(plan.prior), of(&plan.planned))
+        && from != to
+    {
+        plan.diagnostics.error(
+            Path::from("config").key(KEY),
+            "A volume keeps its filesystem",
+            format!("It was made with {from}. Write that again; for {to}, make another volume."),
+        );
     }
 }
 
@@ -228,6 +244,16 @@ mod tests {
         assert!(!replaces("https://a", &one) && !replaces("https://a", &format!("sha256:{}", one.to_uppercase())));
         assert!(!replaces("https://b?sig=x", &one), "the content is the same");
         assert!(replaces("https://a", &other) && replaces("https://b", &other));
+    }
+
+    #[test]
+    fn another_filesystem_is_refused_and_none_leaves_it() {
+        let with =
+            |filesystem: Option<&str>| json!({"config": filesystem.map(|name| json!({"block.filesystem": name}))});
+        let before = prior(with(Some("xfs")));
+        let told = |to| planned(&before, &all(with(to)), Private::default()).2;
+        assert_eq!(told(Some("ext4")).iter().next().unwrap().path.to_string(), "config[\"block.filesystem\"]");
+        assert!(told(Some("xfs")).is_empty() && told(None).is_empty());
     }
 
     #[test]

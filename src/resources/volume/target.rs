@@ -55,6 +55,11 @@ impl<'c> Target<'c> {
         format!("{}/{}/{}", self.domain, self.pool, self.name)
     }
 
+    /// `<pool>/<name>`.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}", self.pool, self.name)
+    }
+
     /// A GET of its own, and one of the project for an ISO; `None` when it is gone.
     pub(super) async fn fetch(&self) -> Result<Option<Volume>, Error> {
         let request = volume::get(&self.project, &self.pool, &self.name);

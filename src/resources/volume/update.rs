@@ -1,5 +1,6 @@
 //! Changing a volume in place: its keys and its size. Its content stays.
 
+use super::carry;
 use super::model::{self, Filled, Model};
 use super::plan::SOURCE;
 use super::target::{Target, names};
@@ -44,6 +45,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         kept,
         changes: &changes,
         fingerprint,
+        temporary: &model::temporary(session.owner(), &new.id()),
         wait: &wait,
     };
     let changed = match change.moves() {
@@ -75,7 +77,9 @@ pub(super) struct Change<'c> {
     /// What others changed since this was planned.
     changes: &'c (dyn Fn(&Volume) -> Diagnostics + Sync),
     /// That of the new configuration; written before a rename or a move only.
-    fingerprint: String,
+    pub(super) fingerprint: String,
+    /// The name of a copy until it is whole.
+    pub(super) temporary: &'c str,
     pub(super) wait: &'c Wait,
 }
 
@@ -95,6 +99,12 @@ impl Change<'_> {
                 return false;
             }
             let before = volume.config.clone();
+            if !self.model.is_iso() {
+                carry::mark(
+                    volume,
+                    (self.old.pool != self.new.pool && target.pool == self.old.pool).then_some(self.new),
+                );
+            }
             if self.moves() {
                 volume.config.insert(marks::FINGERPRINT.to_owned(), self.fingerprint.clone());
             }
