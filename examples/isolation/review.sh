@@ -23,7 +23,7 @@ report=$(jq -r --arg from "${NEVER_FROM-untrusted disposable}" --arg to "${NEVER
     | ($before.rules // {}) as $old
     | (($after.rules // {}) + (if ($unknown.rules | type) == "object" then $unknown.rules | map_values(null) else {} end) | texts) as $new
     | ($after.endpoints // {}) as $endpoints
-    | def domain: . as $name | $endpoints[$name].domain // $name;
+    | def domain: . as $name | if $name == null then empty else $endpoints[$name].domain // $name end;
     [
         (($old + $new) | keys[] | select($old[.] != $new[.])
             | if $old[.] == null then "+ \(@json): \($new[.])" elif $new[.] == null then "- \(@json): \($old[.])" else "~ \(@json): \($old[.]) => \($new[.])" end),

@@ -163,17 +163,19 @@ impl Host {
                 version(&mut shell).await?;
                 let Some(present) = list(&mut shell).await? else {
                     // Where the file stands, there is still something that a removal takes away.
-                    let left = match file {
-                        Some(path) => file::content(&mut shell, path).await?,
-                        None => None,
-                    };
+                    let is_ours = is_our_file(&mut shell, ruleset, file).await?;
                     shell.close().await;
-                    let is_ours = left.is_some_and(|left| left.is_of(std::slice::from_ref(ruleset.fingerprint())));
                     return Ok(if is_ours { Standing::Ours(Drift::of_no_table()) } else { Standing::Absent });
                 };
                 if let Owner::Foreign(comment) = present.owner(ruleset.fingerprint()) {
+                    let is_ours = is_our_file(&mut shell, ruleset, file).await?;
                     shell.close().await;
-                    return Ok(Standing::Foreign { comment });
+                    // Our file would put our table in the place of that one when the host boots.
+                    return Ok(if is_ours {
+                        Standing::Ours(Drift::of_no_table())
+                    } else {
+                        Standing::Foreign { comment }
+                    });
                 }
                 let mut drift = Drift::between(ruleset, &present);
                 if let Some(path) = file {
@@ -261,6 +263,12 @@ fn interface(line: &str) -> Option<(String, String)> {
     let name = name.split_once('@').map_or(name, |(name, _)| name);
     let address = words.skip_while(|word| !word.trim_start_matches('\\').starts_with("link/")).nth(1);
     Some((name.to_owned(), address.unwrap_or_default().to_ascii_lowercase()))
+}
+
+async fn is_our_file(shell: &mut Shell, ruleset: &Ruleset, file: Option<&PersistPath>) -> Result<bool, Error> {
+    let Some(path) = file else { return Ok(false) };
+    let left = file::content(shell, path).await?;
+    Ok(left.is_some_and(|left| left.is_of(std::slice::from_ref(ruleset.fingerprint()))))
 }
 
 fn refused(answer: &Answer) -> Error {

@@ -66,6 +66,22 @@ pub(super) fn chains(wildcard: &str) -> Vec<Chain> {
             ),
             drop(),
         ]),
+        // Whom a policy lets open a connection could open one with the ports of another that was withdrawn, and what is sent
+        // again in that would pass for answers: before a connection is known both ways, answers are those to its opening.
+        rule([
+            matches("ct status assured", "in", json!({"ct": {"key": "status"}}), json!("assured")),
+            direction("onward", "back"),
+        ]),
+        rule([
+            matches("ct direction reply", "==", json!({"ct": {"key": "direction"}}), json!("reply")),
+            matches(
+                "tcp flags & (syn | rst | ack) == ack",
+                "==",
+                json!({"&": [field("tcp", "flags"), ["syn", "rst", "ack"]]}),
+                json!("ack"),
+            ),
+            drop(),
+        ]),
         rule([direction("onward", "back")]),
         rule([drop()]),
     ];

@@ -127,7 +127,11 @@ impl Present {
         if kind != "filter" || hook != "forward" || *priority != -1 {
             return None;
         }
-        let strange = self.strange.iter().map(|thing| thing.rsplit_once(' ').filter(|(kind, _)| *kind != "table flag"));
+        // What refers to another thing goes before that: a map to its counters.
+        let mut strange: Vec<&String> = self.strange.iter().collect();
+        strange.sort_by_key(|thing| !thing.starts_with("map "));
+        let strange = strange.into_iter();
+        let strange = strange.map(|thing| thing.rsplit_once(' ').filter(|(kind, _)| *kind != "table flag"));
         let sets = self.sets.keys().map(|name| Some(("set", name.as_str())));
         let is_ours = |name: &str, there: &PresentChain| {
             name == BASE || ruleset.chains.iter().any(|chain| chain.name == name && there.is_called_as(chain))
@@ -248,7 +252,9 @@ fn parse_element(element: &Value, types: &[String]) -> Option<Element> {
     let parsed = fields.iter().zip(types).map(|(field, name)| {
         let part = *parts.iter().find(|part| part.nft() == name)?;
         match part {
-            Part::Interface => Some(Field::Interface(field.as_str()?.to_owned())),
+            Part::Interface => {
+                field.as_str().filter(|name| !name.contains('*')).map(|name| Field::Interface(name.to_owned()))
+            }
             Part::Address4 | Part::Address6 => Some(Field::Address(field.as_str()?.parse().ok()?)),
             Part::Protocol | Part::Port => match field.get("range").and_then(Value::as_array).map(Vec::as_slice) {
                 Some([from, to]) => Some(Field::Range(number(from)?, number(to)?)),

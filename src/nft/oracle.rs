@@ -161,6 +161,35 @@ fn a_packet_finds_an_element_exactly_where_a_policy_says_so() {
     }
 }
 
+/// The keys of all elements without protocol and port, by their set.
+fn sides(elements: impl Iterator<Item = (Set, Element)>) -> std::collections::BTreeSet<(Set, Vec<Field>)> {
+    let bare =
+        |Element(fields): Element| fields.into_iter().filter(|field| !matches!(field, Field::Range(..))).collect();
+    elements.map(|(set, element)| (set, bare(element))).collect()
+}
+
+#[test]
+fn one_policy_more_changes_no_element_but_of_its_own_two_sides() {
+    let endpoints: Vec<(&str, EndpointInput)> =
+        ENDPOINTS.iter().map(|(name, host)| (*name, endpoint(HOSTS[*host].0, HOSTS[*host].1))).collect();
+    let mut random = StdRng::seed_from_u64(7);
+    for _ in 0..2_000 {
+        let names: Vec<String> = (0..random.random_range(1..7)).map(|index| format!("p{index}")).collect();
+        let policies: Vec<(&str, PolicyInput)> = names.iter().map(|name| (name.as_str(), some(&mut random))).collect();
+        let of = |policies: &[(&str, PolicyInput)]| {
+            let rules = ruleset(&input(&["a", "b", "c"], &endpoints, policies));
+            let elements = rules
+                .sets
+                .into_iter()
+                .flat_map(|(set, elements)| elements.into_keys().map(move |element| (set, element)));
+            elements.collect::<std::collections::BTreeSet<_>>()
+        };
+        let (all, others, alone) = (of(&policies), of(&policies[1..]), of(&policies[..1]));
+        let changed = all.symmetric_difference(&others).cloned();
+        assert!(sides(changed).is_subset(&sides(alone.into_iter())), "{policies:?}");
+    }
+}
+
 /// What a part takes in a key: the kernel rounds up to 4.
 fn bytes(part: Part) -> usize {
     match part {

@@ -151,6 +151,10 @@ pub(super) fn normalised(value: &Value) -> Value {
                     *side = sorted(side.take());
                 }
             }
+            // nft 1.1.4 calls it so where it only asks whether there is one.
+            if fields.get("result") == Some(&json!("check")) {
+                fields.insert("result".to_owned(), json!("oif"));
+            }
             let of_protocol = fields.get("left").is_some_and(|left| *left == Key::Protocol.json());
             if let (true, Some(right)) = (of_protocol, fields.get_mut("right")) {
                 *right = numbered(right.take());

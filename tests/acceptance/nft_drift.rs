@@ -158,19 +158,22 @@ fn forgotten(here: &Workspace) {
 /// Killed at any moment, what is there is the old or the new, and the next apply gets there.
 fn killed(here: &Workspace) {
     let run = here.elsewhere("killed", &[]);
-    let policies = "    web = { from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\" }";
-    run.configure(&isolation(&["a", "b"], policies, ""));
-    run.apply();
-    for round in 0..4 {
-        let port = 1000 + round;
+    let configure = |port: u32| {
         let policies = format!("    web = {{ from = \"a\", to = \"b\", ports = [\"{port}\"], protocol = \"tcp\" }}");
         run.configure(&isolation(&["a", "b"], &policies, ""));
-        run.apply_and_kill_within(Duration::from_millis(150 + 120 * u64::try_from(round).unwrap()));
+    };
+    configure(1000);
+    run.apply();
+    for round in 1..5 {
+        let old = table(&run);
+        let new = old.replace(&(999 + round).to_string(), &(1000 + round).to_string());
+        configure(1000 + round);
+        run.apply_and_kill_within(Duration::from_millis(30 + 120 * u64::from(round)));
         let there = table(&run);
-        assert!(there.contains("net-a") && there.contains("drop"), "{there}");
+        assert!(there == old || there == new, "{there}");
         run.apply();
         run.plan_is_empty();
-        assert!(table(&run).contains(&port.to_string()), "{}", table(&run));
+        assert_eq!(table(&run), new);
     }
     run.destroy();
 }

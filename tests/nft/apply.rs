@@ -108,6 +108,12 @@ fn by_hand() {
     named("nft flush set inet anklume open", &["policy/intranet: missing", "policy/ping: missing"]);
     named("nft add chain inet anklume mine", &["layout/mine: the chain is not ours"]);
     named("nft add set inet anklume mine '{ type mark; }'", &["layout/mine: the set is not ours"]);
+    named("nft add element inet anklume bridges '{ * }'", &["layout/bridges: has"]);
+    named(
+        "nft 'add counter inet anklume one; add map inet anklume two { type ifname : counter; }; \
+         add element inet anklume two { \"x\" : \"one\" }'",
+        &["layout/table: has counter one", "layout/table: has map two"],
+    );
     named("nft add map inet anklume mine '{ type mark : mark; }'", &["layout/table: has map mine"]);
     named("nft add table inet anklume '{ flags dormant; }'", &["layout/table: has table flag dormant"]);
     named("nft add chain inet anklume forward '{ policy drop; }'", &["layout/forward: the kernel calls"]);

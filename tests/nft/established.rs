@@ -10,11 +10,12 @@ use std::time::Duration;
 use anklume::nft::{EndpointInput, Given, Input, PolicyInput};
 
 use super::Case;
-use super::net::{Router, apply, checksum, compile, drift, icmp, inside, policy, raw, said, shell};
+use super::net::{Router, apply, checksum, compile, drift, icmp, inside, policy, raw, raw_of, said, shell};
 
 pub const CASES: &[Case] = &[
     ("a connection whose policy is withdrawn gets not one more byte through", withdrawn),
     ("nor does it under an opposite policy that stands, nor when conntrack has forgotten it", opposite),
+    ("nor where the other side opens one with the same ports, which that policy allows", lured),
     ("nor by a forged ICMP error, while errors of what stands pass", forged),
     ("nor by one beside any other policy of the same protocol between the two", forged_beside),
     ("nobody answers in the place of another domain", third),
@@ -140,20 +141,80 @@ fn opposite() {
         apply(&router.ruleset(&NAMES, &all[1..]));
         if !with_the_rule {
             shell(
-                "line=$(nft -a list chain inet anklume listed | grep 'tcp flags')\n\
+                "line=$(nft -a list chain inet anklume listed | grep 'ct state.*tcp flags')\n\
                  nft delete rule inet anklume listed handle ${line##* }",
             );
         }
         timeouts.iter().for_each(|(name, _)| timeout(name, "1"));
+        std::thread::sleep(UNDER_WAY);
         let before = talk.counts();
         std::thread::sleep(Duration::from_secs(6));
         let after = talk.counts();
-        let moved = (0..2).any(|way| after[way] > before[way] + 100);
+        let moved = after != before;
         println!("with the rule: {with_the_rule}; bytes {before:?}, 6 s later {after:?}");
         assert_eq!(moved, !with_the_rule);
         timeouts.iter().for_each(|(name, value)| timeout(name, value));
         talk.talks.store(false, Ordering::SeqCst);
     }
+}
+
+/// A TCP segment without data.
+fn segment(from: SocketAddr, to: SocketAddr, flags: u8) -> Vec<u8> {
+    let mut segment = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    let (IpAddr::V4(source), IpAddr::V4(target)) = (from.ip(), to.ip()) else { panic!("IPv4 only") };
+    let length = u16::try_from(segment.len()).unwrap().to_be_bytes();
+    let pseudo = [&source.octets()[..], &target.octets(), &[0, 6], &length, &segment].concat();
+    segment[16..18].copy_from_slice(&checksum(&pseudo));
+    segment
+}
+
+/// Who may open connections opens one with the ports of another that was withdrawn: what is sent again in that is no answer.
+fn lured() {
+    const SYN: u8 = 2;
+    let router = Router::up("", &NAMES);
+    let all = [("x", policy("a", "b", Some("tcp"), &["500"])), ("opposite", policy("b", "a", None, &[]))];
+    let (a, b) = (router.v4("a1"), router.v4("b1"));
+    for with_the_rule in [false, true] {
+        apply(&router.ruleset(&NAMES, &all));
+        let talk = Talk::open("a1", "b1", b, 500);
+        talk.flows();
+        apply(&router.ruleset(&NAMES, &all[1..]));
+        if !with_the_rule {
+            shell(
+                "line=$(nft -a list chain inet anklume listed | grep 'ct direction reply tcp')\n\
+                 nft delete rule inet anklume listed handle ${line##* }",
+            );
+        }
+        shell(
+            "nft 'add table inet witness; flush table inet witness\n\
+             add chain inet witness after { type filter hook forward priority 10; }\n\
+             add rule inet witness after iifname net-a oifname net-b tcp dport 500 tcp flags & (syn | rst) == 0 counter'",
+        );
+        for name in ["established", "unacknowledged", "max_retrans"] {
+            std::fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_{name}"), "1").unwrap();
+        }
+        let (from, to) = (SocketAddr::new(b, 500), SocketAddr::new(a, talk.ports.0));
+        let socket = inside("b1", move || raw_of(6, b)).join().unwrap();
+        for _ in 0..16 {
+            std::thread::sleep(Duration::from_millis(500));
+            socket.send_to(&segment(from, to, SYN), SocketAddr::new(to.ip(), 0)).unwrap();
+        }
+        let witness = said("nft", &["list", "table", "inet", "witness"]);
+        println!(
+            "with the rule: {with_the_rule}; {}",
+            witness.lines().find(|line| line.contains("packets")).unwrap().trim()
+        );
+        assert_eq!(witness.contains("packets 0 "), with_the_rule, "{witness}");
+        for (name, value) in [("established", "432000"), ("unacknowledged", "300"), ("max_retrans", "300")] {
+            std::fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_{name}"), value).unwrap();
+        }
+        talk.talks.store(false, Ordering::SeqCst);
+    }
+    // Whom the policy lets open a connection has one that answers, though.
+    let talk = Talk::open("b1", "a1", a, 443 + 57);
+    talk.flows();
+    talk.talks.store(false, Ordering::SeqCst);
 }
 
 fn forged() {

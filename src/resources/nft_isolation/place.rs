@@ -126,7 +126,19 @@ impl Place {
         let there = self.host.interfaces(&self.limit).await.map_err(|error| told::failed(verb, session, &error))?;
         let (common, absent): (BTreeSet<_>, _) = bridges.into_iter().partition(|bridge| there.contains_key(bridge));
         let Some(bridge) = common.into_iter().next() else {
-            return Ok(Elsewhere { absent, other: None, unseen: true });
+            // What Incus itself has lost, as a deletion that was interrupted loses it, is on no machine.
+            let mut lost = 0;
+            for bridge in &absent {
+                match self.client.get::<network::State>(network::state(bridge)).await {
+                    Err(error) if error.is_not_found() => lost += 1,
+                    _ => break,
+                }
+            }
+            return Ok(if lost == absent.len() {
+                Elsewhere::default()
+            } else {
+                Elsewhere { absent, other: None, unseen: true }
+            });
         };
         let state = match self.client.get::<network::State>(network::state(&bridge)).await {
             Ok(state) => state.value,

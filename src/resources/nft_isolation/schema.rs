@@ -17,8 +17,8 @@ pub(super) fn schema() -> Schema {
          yet; a bridge with NAT does. `rules` is known when planning: a changed policy is one changed line.\n\n\
          A flow that a flowtable of others took over (`flow add`) crosses no rules any more, these neither: leave the bridges of domains \
          out of flowtables.\n\n\
-         Traffic to the host itself never crosses these rules. What stays reachable there from every domain: DNS and DHCP of its bridge, \
-         `proxy` devices, Incus' API if it listens on all addresses, and any other service of the host. Protect those with the host's own \
+         Traffic to the host itself never crosses these rules. What stays reachable there from every domain: DHCP of its own bridge, \
+         DNS of every bridge with the names and addresses of its instances, `proxy` devices, Incus' API if it listens on all addresses, and any other service of the host. Protect those with the host's own \
          firewall.\n\n\
          It cannot be imported, as nftables keeps no names of policies: an apply that finds a table of others leaves it alone and says \
          how to remove it. One host has one of these, in one state.",

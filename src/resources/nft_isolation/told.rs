@@ -36,8 +36,8 @@ fn foreign(verb: &str, session: &Session, comment: Option<&str>) -> Diagnostic {
         format!("{}: the table is another's", summary(verb)),
         format!(
             "Table `{ID}` exists and {whose}, so it was not made by this configuration. It was left alone, and nothing was changed. A host \
-             has one isolation, in one state: put all its domains there. If nobody needs that table any more, remove it and apply \
-             again; the domains can talk in between:\n\n{}",
+             has one isolation, in one state: put all its domains there. If nobody needs that table any more, remove it, and the \
+             file that brings it back at boot if there is one, and apply again; the domains can talk in between:\n\n{}",
             place::removal(session)
         ),
     )
