@@ -13,6 +13,7 @@ use crate::nft_isolation::{HOST, has_table, isolation, output, table};
 pub(crate) const CASES: &[Case] = &[
     ("the_host_is_reached_by_ssh_and_strangers_are_refused", ssh),
     ("a_machine_that_is_not_the_incus_host_is_refused", elsewhere),
+    ("a_bridge_that_incus_itself_has_lost_is_no_sign_of_another_machine", lost),
     ("an_https_address_needs_to_be_told_where_nft_runs", unsaid),
     ("rules_are_planned_where_no_incus_can_be_reached", offline),
 ];
@@ -176,6 +177,22 @@ fn elsewhere(here: &Workspace) {
     output(&far, "ip", &["link", "delete", &bridge]);
     assert!(!has_table(&far) && !has_table(here));
     here.destroy();
+}
+
+/// As a deletion that was interrupted leaves it.
+fn lost(here: &Workspace) {
+    let run = here.elsewhere("lost", &[]);
+    let domain = run.domain("nlost");
+    run.configure(&format!(
+        "resource \"anklume_domain\" \"d\" {{\n  name = \"{domain}\"\n  storage_pool = \"default\"\n}}\n\n{}",
+        isolation(&["a", "b"], POLICY, "")
+    ));
+    run.apply();
+    let bridge = run.attributes("anklume_domain.d")["bridge"].as_str().unwrap().to_owned();
+    output(&run, "ip", &["link", "delete", &bridge]);
+    assert!(run.plan().iter().all(|(address, _)| address != HOST));
+    run.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
 }
 
 fn unsaid(run: &Workspace) {
