@@ -76,6 +76,11 @@ pub(crate) fn measure(lab: &Lab, client: &Client, provider: &Path, count: usize)
     Ok(Costs { count, times, client: client_alone, idle, requests })
 }
 
+/// The raw API and the client: as many resources made and destroyed, and two applies that change one resource.
+fn client_alone_and(raw: f64, made_and_destroyed: [f64; 2], idle: f64) -> f64 {
+    raw + made_and_destroyed.iter().sum::<f64>() + 2.0 * idle
+}
+
 impl fmt::Display for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = |f: &mut fmt::Formatter<'_>, work: &str, timed: Timed| {
@@ -92,11 +97,21 @@ impl fmt::Display for Costs {
         for (step, timed) in STEPS.iter().zip(&self.times) {
             row(f, step, *timed)?;
         }
-        let sum = |of: fn(&Timed) -> Duration| self.times.iter().map(of).sum();
-        row(f, "all four", Timed { ours: sum(|timed| timed.ours), beside: sum(|timed| timed.beside) })?;
+        let sum = |of: fn(&Timed) -> Duration| self.times.iter().map(of).sum::<Duration>();
+        let all = Timed { ours: sum(|timed| timed.ours), beside: sum(|timed| timed.beside) };
+        row(f, "all four", all)?;
+        let (ours, raw) = (all.ours.as_secs_f64(), all.beside.as_secs_f64());
         let [create, destroy] = self.client.map(|time| time.as_secs_f64());
         writeln!(f, "the client alone, as many `terraform_data`: create {create:.2} s, destroy {destroy:.2} s")?;
         writeln!(f, "an apply that finds nothing to do, without volumes: {:.2} s", self.idle.as_secs_f64())?;
+        // What no provider can do without.
+        let least = client_alone_and(raw, [create, destroy], self.idle.as_secs_f64());
+        writeln!(
+            f,
+            "raw and the client alone: {least:.2} s, {:.2} x raw; ours is {:.2} x that",
+            least / raw,
+            ours / least
+        )?;
         writeln!(f, "\nrequests sent, counted in a run of their own:")?;
         self.requests.iter().try_for_each(|step| table::requests(f, step))
     }

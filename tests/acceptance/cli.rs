@@ -72,7 +72,7 @@ impl Client {
 /// How a run of the client ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// Standard output, then standard error.
     pub(crate) text: String,
     stdout: String,

@@ -4,7 +4,10 @@ use crate::Case;
 use crate::cli::{APPLY, Workspace};
 use crate::nft_isolation::output;
 
-pub(crate) const CASES: &[Case] = &[("no_byte_of_a_foreign_object_of_the_same_name_changes", untouched)];
+pub(crate) const CASES: &[Case] = &[
+    ("no_byte_of_a_foreign_object_of_the_same_name_changes", untouched),
+    ("of_two_applies_at_once_of_the_same_names_one_makes_them_and_the_other_is_refused", at_once),
+];
 
 const DOMAINS: &str = r#"resource "anklume_domain" "x" {
   name         = "x"
@@ -75,6 +78,42 @@ fn delete_inside(run: &Workspace, has_iso: bool) {
     for command in commands {
         incus.run(&[command.as_slice(), &["--project", "x"]].concat());
     }
+}
+
+/// From two directories, so that they are two owners: what one has made the other neither takes nor changes.
+fn at_once(here: &Workspace) {
+    let run = here.elsewhere("once", &[]);
+    let name = run.domain("once");
+    let rest = [
+        "  image = \"busybox\"\n  running = false\n  delete_protection = false\n",
+        "  size = \"16MiB\"\n  delete_protection = false\n",
+    ];
+    let hcl = format!(
+        "resource \"anklume_domain\" \"d\" {{\n  name = \"{name}\"\n  storage_pool = \"default\"\n}}\n\n\
+         resource \"anklume_instance\" \"i\" {{\n  name = \"i\"\n  domain = anklume_domain.d.name\n{}}}\n\n\
+         resource \"anklume_volume\" \"v\" {{\n  name = \"v\"\n  domain = anklume_domain.d.name\n{}}}\n",
+        rest[0], rest[1]
+    );
+    let other = run.beside();
+    for one in [&run, &other] {
+        one.configure(&hcl);
+    }
+    let (first, (second, other)) = std::thread::scope(|scope| {
+        let running = scope.spawn(move || {
+            let outcome = other.run(APPLY);
+            (outcome, other)
+        });
+        (run.run(APPLY), running.join().unwrap())
+    });
+    let outcomes = [first.code, second.code];
+    assert!(outcomes.contains(&Some(0)) && outcomes.contains(&Some(1)), "{outcomes:?}");
+    let (winner, loser, refused) = if first.code == Some(0) { (&run, &other, second) } else { (&other, &run, first) };
+    assert!(refused.text.contains("Unable to create domain"), "{}", refused.text);
+    winner.plan_is_empty();
+    loser.destroy();
+    winner.plan_is_empty();
+    winner.destroy();
+    assert_eq!(run.leftovers(), Vec::<String>::new());
 }
 
 fn untouched(here: &Workspace) {
