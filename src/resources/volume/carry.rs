@@ -41,54 +41,67 @@ impl Change<'_> {
             let (at, what) = if old.pool == new.pool { ("name", "rename") } else { ("pool", "move") };
             return Err(in_use(at, what, &users.running).into());
         }
-        let is_iso = self.model.is_iso();
-        if !is_iso && old.pool != new.pool {
-            return self.transfer(&found, &users).await;
-        }
-        self.write(old).await?;
-        if is_iso {
-            let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
-            // The marks stand under the name, whoever has it.
-            if let Some(there) = new.fetch().await.map_err(|error| failed(&error))? {
-                let is_ours =
-                    !marks::carried(&there.config).is_empty() && marks::same_incarnation(&there.config, self.kept);
-                return Err(match is_ours {
-                    true => two(old, new, "and the one that Incus moved may be empty"),
-                    false => taken(new),
+        match (self.model.is_iso(), old.pool == new.pool) {
+            (true, _) => self.carry_iso().await,
+            (false, false) => self.transfer(&found, &users).await,
+            (false, true) => {
+                self.write(old).await?;
+                match self.rename_or_move().await {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(self.not_carried(&error).await.into()),
                 }
-                .into());
             }
-            let mut marks = marked.config;
-            // It is another one in another pool.
-            marks.remove(&marks::stored(MADE));
-            new.write_marks(&marks, self.wait).await.map_err(|error| failed(&error))?;
         }
+    }
+
+    /// Its marks stand under its name on the project: those of the new one are written first.
+    async fn carry_iso(&self) -> Result<(), Failure> {
+        let (old, new) = (self.old, self.new);
+        let failed = |error: &Error| old.failed("update", error);
+        self.write(old).await?;
+        let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
+        // They would be those of whoever has the name.
+        if let Some(there) = new.fetch().await.map_err(|error| failed(&error))? {
+            let is_ours =
+                !marks::carried(&there.config).is_empty() && marks::same_incarnation(&there.config, self.kept);
+            return Err(match is_ours {
+                true => two(old, new, "and the one that Incus moved may be empty"),
+                false => taken(new),
+            }
+            .into());
+        }
+        let mut marks = marked.config;
+        // It is another one in another pool.
+        marks.remove(&marks::stored(MADE));
+        new.write_marks(&marks, self.wait).await.map_err(|error| failed(&error))?;
+        if let Err(error) = self.rename_or_move().await {
+            if (error.is_already_exists() || matches!(new.look_back().await, Ok(None)))
+                && let Err(error) = new.write_marks(&Config::new(), &Wait::afterwards()).await
+            {
+                tracing::warn!(volume = %new.id(), %error, "the marks of an ISO were not taken away");
+            }
+            return Err(self.not_carried(&error).await.into());
+        }
+        old.write_marks(&Config::new(), self.wait).await.map_err(|error| failed(&error))?;
+        new.modify(true, |_| true, self.wait).await.map_err(|error| new.failed("update", &error).into())
+    }
+
+    /// Lets Incus do it, which points the users to the new place.
+    async fn rename_or_move(&self) -> Result<(), Error> {
+        let (old, new) = (self.old, self.new);
         let request = match old.pool == new.pool {
             true => volume::rename(&old.project, &old.pool, &old.name, &new.name),
             false => volume::move_to_pool(&old.project, &old.pool, &old.name, &new.pool, &new.name),
         };
-        if let Err(error) = old.client.run(request, self.wait).await {
-            if is_iso && (error.is_already_exists() || matches!(new.look_back().await, Ok(None))) {
-                let brief = Wait::afterwards();
-                if let Err(error) = new.write_marks(&Config::new(), &brief).await {
-                    tracing::warn!(volume = %new.id(), %error, "the marks of an ISO were not taken away");
-                }
-            }
-            if error.is_already_exists() {
-                return Err(taken(new).into());
-            }
-            return Err(if error.refusal() == Some(&Refusal::PoolNotFound) {
-                new.explain("update", &error).await
-            } else {
-                failed(&error)
-            }
-            .into());
+        old.client.run(request, self.wait).await.map(drop)
+    }
+
+    async fn not_carried(&self, error: &Error) -> Diagnostic {
+        match error.refusal() {
+            _ if error.is_already_exists() => taken(self.new),
+            Some(Refusal::PoolNotFound) => self.new.explain("update", error).await,
+            _ => self.old.failed("update", error),
         }
-        if is_iso {
-            old.write_marks(&Config::new(), self.wait).await.map_err(|error| failed(&error))?;
-            new.modify(true, |_| true, self.wait).await.map_err(|error| new.failed("update", &error))?;
-        }
-        Ok(())
     }
 
     /// Moves it by a copy of our own under a temporary name, which gets its own once it is whole. Incus would point the users
@@ -148,11 +161,7 @@ impl Change<'_> {
             source: Some(volume::Source::whole(&old.project, &old.pool, &old.name)),
         };
         if let Err(error) = old.client.run(volume::create(&new.project, &new.pool, &body), wait).await {
-            return Err(match error.refusal() {
-                Some(Refusal::PoolNotFound) => new.explain("update", &error).await,
-                _ => failed(&error),
-            }
-            .into());
+            return Err(self.not_carried(&error).await.into());
         }
         self.bring(temporary).await.map_err(|error| failed(&error))?;
         let now = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
@@ -168,8 +177,7 @@ impl Change<'_> {
         let rename = volume::rename(&new.project, &new.pool, &temporary.name, &new.name);
         match old.client.run(rename, wait).await {
             Ok(_) => Ok(now.used_by),
-            Err(error) if error.is_already_exists() => Err(taken(new).into()),
-            Err(error) => Err(failed(&error).into()),
+            Err(error) => Err(self.not_carried(&error).await.into()),
         }
     }
 
