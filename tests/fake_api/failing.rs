@@ -286,8 +286,8 @@ async fn a_wait_goes_on_by_looking_where_the_event_stream_is_cut() {
     assert!(*streams.lock().unwrap() > 0);
 }
 
-/// A create of an instance whose operation the daemon forgets in a restart, after it has made it or not.
-async fn forgotten(made: bool) -> (Fake, Result<Stored, Failure>) {
+/// A create of an instance whose operation the daemon forgets in a restart; what stands then, by what was asked for.
+async fn forgotten(stands: fn(Value) -> Option<Value>) -> (Fake, Result<Stored, Failure>) {
     let kept: Arc<Mutex<Option<Value>>> = Arc::default();
     let fake = Fake::start(move |seen| {
         let kept = kept.clone();
@@ -295,12 +295,12 @@ async fn forgotten(made: bool) -> (Fake, Result<Stored, Failure>) {
             match seen.line.split('?').next().unwrap() {
                 "GET /1.0" => sync(json!({"auth": "trusted", "api_extensions": ["instance_create_start"]})),
                 "POST /1.0/instances" => {
-                    *kept.lock().unwrap() = Some(seen.body).filter(|_| made);
+                    *kept.lock().unwrap() = stands(seen.body);
                     started(true)
                 }
                 "GET /1.0/operations/op1/wait" if seen.nth == 0 => error(404, "Operation not found"),
                 "GET /1.0/operations/op1/wait" => sync(operation(200, false, "")),
-                "PUT /1.0/instances/web/state" if made => {
+                "PUT /1.0/instances/web/state" if kept.lock().unwrap().is_some() => {
                     let mut kept = kept.lock().unwrap();
                     let instance = kept.as_mut().unwrap();
                     (instance["status"], instance["status_code"]) = ("Running".into(), 103.into());
@@ -321,10 +321,19 @@ async fn forgotten(made: bool) -> (Fake, Result<Stored, Failure>) {
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_whose_operation_vanished_is_looked_at_and_started_but_never_made_twice() {
-    let (fake, result) = forgotten(true).await;
+    let (fake, result) = forgotten(Some).await;
     assert_eq!(result.unwrap().state.get("status").as_str(), Some("Running"), "{:?}", fake.lines());
     assert_eq!(fake.lines().iter().filter(|line| line.starts_with("POST")).count(), 1);
-    let (fake, result) = forgotten(false).await;
+    let (fake, result) = forgotten(|_| None).await;
     assert!(result.unwrap_err().partial.is_none(), "nothing was made");
     assert_eq!(fake.lines().iter().filter(|line| line.starts_with("POST")).count(), 1);
+    // That the name is taken was what the operation would have told.
+    let (fake, result) = forgotten(|_| Some(json!({"name": "web", "config": {}}))).await;
+    let refused = result.unwrap_err();
+    assert!(refused.partial.is_none() && refused.diagnostics.iter().any(|told| told.detail.contains("import")));
+    assert!(
+        !fake.lines().iter().any(|line| line.starts_with("PUT") || line.starts_with("DELETE")),
+        "{:?}",
+        fake.lines()
+    );
 }

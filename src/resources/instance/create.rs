@@ -95,8 +95,15 @@ impl<'s> Creation<'s> {
         }
         match made {
             Ok(_) => {}
-            // A daemon that restarts makes it, but need not start it any more.
-            Err(error) if error.is_operation_gone() => starts = false,
+            Err(error) if error.is_operation_gone() => match self.target.fetch().await {
+                // What would have told that the name is taken is lost.
+                Ok(Some(found)) if marks::carried(&found.config) != self.marks.incarnation => {
+                    return self.adopt(input, &error).await;
+                }
+                // A daemon that restarts makes it, but need not start it any more.
+                Ok(_) => starts = false,
+                Err(error) => return self.not_up(input, error).await,
+            },
             Err(error) if error.is_already_exists() => return self.adopt(input, &error).await,
             Err(error) => return self.not_up(input, error).await,
         }
