@@ -291,7 +291,7 @@ fn cut(here: &Workspace) {
     run.apply();
     // Somebody uses it while it is copied.
     configure("second", false);
-    let begun = || incus.list(&format!("/1.0/storage-pools/second/volumes?project={name}")).len() > 0;
+    let begun = || !incus.list(&format!("/1.0/storage-pools/second/volumes?project={name}")).is_empty();
     let refused = run.disturbed_apply(begun, || drop(incus.run(&["start", "box", "--project", &name])));
     assert!(refused.contains("it is in use") && refused.contains("instance box"), "{refused}");
     assert_eq!(sum(), written);

@@ -93,7 +93,7 @@ fn stream() {
         let rulesets = |round: u16| {
             let (port, kept) = ((1000 + round).to_string(), policy("a", "b", Some("tcp"), &["600"]));
             // Its port is one element with the one beside it, and alone again, by turns.
-            let beside = if round % 2 == 0 { "599" } else { "601-700" };
+            let beside = if round.is_multiple_of(2) { "599" } else { "601-700" };
             let others = ["x", "y"].into_iter().zip([port.as_str(), beside]);
             let others = others.map(|(name, port)| (name, policy("a", "b", Some("tcp"), &[port])));
             let all: Vec<_> = [("kept", kept)].into_iter().chain(others).collect();
