@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::network::Address;
-use super::{Config, Devices, Request, Rest, null_as_default};
+use super::{Config, Devices, Request, Rest, is_true, null_as_default, time_of};
+
+/// Key of the protection from deletion.
+pub const PROTECTION: &str = "security.protection.delete";
 
 /// What an instance is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,19 +92,19 @@ impl Instance {
         self.status_code == 102
     }
 
+    /// Whether it is protected from deletion, by itself or by a profile.
+    pub fn is_protected(&self) -> bool {
+        self.expanded_config.get(PROTECTION).is_some_and(|value| is_true(value))
+    }
+
     /// When it was started last; the epoch where it never was.
     pub fn last_used_at(&self) -> Option<OffsetDateTime> {
-        self.time("last_used_at")
+        time_of(&self.rest, "last_used_at")
     }
 
     /// When Incus made it.
     pub fn created_at(&self) -> Option<OffsetDateTime> {
-        self.time("created_at")
-    }
-
-    fn time(&self, field: &str) -> Option<OffsetDateTime> {
-        let at = self.rest.get(field).and_then(|at| at.as_str())?;
-        OffsetDateTime::parse(at, &Rfc3339).ok()
+        time_of(&self.rest, "created_at")
     }
 
     /// Whether its create broke off, or is under way still: it lacks the note that Incus makes for the first start once the

@@ -40,6 +40,8 @@ pub use shared::WriteGuard;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Configuration keys and their values, as Incus keeps them: always text.
 pub type Config = BTreeMap<String, String>;
@@ -59,6 +61,12 @@ pub fn is_false(value: &str) -> bool {
 
 /// Fields that no model names, carried back unchanged by a `PUT`.
 pub type Rest = serde_json::Map<String, serde_json::Value>;
+
+/// A time among the fields that no model names (RFC 3339).
+fn time_of(rest: &Rest, field: &str) -> Option<OffsetDateTime> {
+    let at = rest.get(field).and_then(|at| at.as_str())?;
+    OffsetDateTime::parse(at, &Rfc3339).ok()
+}
 
 /// Incus writes an empty map or list as `null` in places: read it as empty.
 fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::{Config, Request, Rest, null_as_default};
+use super::{Config, Request, Rest, null_as_default, time_of};
 
 /// A custom volume as Incus shows it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,8 +31,7 @@ pub struct Volume {
 impl Volume {
     /// When Incus made it.
     pub fn created_at(&self) -> Option<OffsetDateTime> {
-        let at = self.rest.get("created_at").and_then(|at| at.as_str())?;
-        OffsetDateTime::parse(at, &Rfc3339).ok()
+        time_of(&self.rest, "created_at")
     }
 }
 

@@ -161,22 +161,23 @@ impl Host {
             .ends("reading the rules", async {
                 let mut shell = self.open().await?;
                 version(&mut shell).await?;
-                let Some(present) = list(&mut shell).await? else {
-                    // Where the file stands, there is still something that a removal takes away.
-                    let is_ours = is_our_file(&mut shell, ruleset, file).await?;
-                    shell.close().await;
-                    return Ok(if is_ours { Standing::Ours(Drift::of_no_table()) } else { Standing::Absent });
+                let ours = match list(&mut shell).await? {
+                    None => Err(Standing::Absent),
+                    Some(present) => match present.owner(ruleset.fingerprint()) {
+                        Owner::Ours => Ok(present),
+                        Owner::Foreign(comment) => Err(Standing::Foreign { comment }),
+                    },
                 };
-                if let Owner::Foreign(comment) = present.owner(ruleset.fingerprint()) {
-                    let is_ours = is_our_file(&mut shell, ruleset, file).await?;
-                    shell.close().await;
-                    // Our file would put our table in the place of that one when the host boots.
-                    return Ok(if is_ours {
-                        Standing::Ours(Drift::of_no_table())
-                    } else {
-                        Standing::Foreign { comment }
-                    });
-                }
+                let present = match ours {
+                    Ok(present) => present,
+                    Err(standing) => {
+                        // Where the file stands, there is still something that a removal takes away, and that puts our table
+                        // in the place of any other when the host boots.
+                        let is_ours = is_our_file(&mut shell, ruleset, file).await?;
+                        shell.close().await;
+                        return Ok(if is_ours { Standing::Ours(Drift::of_no_table()) } else { standing });
+                    }
+                };
                 let mut drift = Drift::between(ruleset, &present);
                 if let Some(path) = file {
                     let difference = match file::content(&mut shell, path).await? {

@@ -152,7 +152,6 @@ fn provider(run: &Workspace) {
 
 /// Its server and its disk are not there.
 fn sources(run: &Workspace) {
-    run.set("TF_VAR_image", "busybox");
     run.set("TF_VAR_token", "token");
     fs::write(run.dir().join("installer.iso"), "").unwrap();
     run.configure(&read("resources/anklume_volume/resource_sources.tf"));

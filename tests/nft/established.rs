@@ -115,6 +115,15 @@ fn withdrawn() {
     }
 }
 
+/// Whether conntrack forgets a TCP connection within a second, long before TCP gives up: the next packet to come may be one
+/// of the other side.
+fn conntrack_forgets(soon: bool) {
+    for (name, value) in [("established", "432000"), ("unacknowledged", "300"), ("max_retrans", "300")] {
+        let path = format!("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_{name}");
+        std::fs::write(path, if soon { "1" } else { value }).unwrap();
+    }
+}
+
 fn opposite() {
     let router = Router::up("", &NAMES);
     let all = [("x", policy("a", "b", Some("tcp"), &["500"])), ("opposite", policy("b", "a", None, &[]))];
@@ -129,12 +138,6 @@ fn opposite() {
     talk.is_dead(Duration::from_secs(2));
     talk.talks.store(false, Ordering::SeqCst);
 
-    // Conntrack forgets within a second, long before TCP gives up: the next packet to come is one of b to a.
-    let timeouts =
-        ["established 432000", "unacknowledged 300", "max_retrans 300"].map(|it| it.split_once(' ').unwrap());
-    let timeout = |name: &str, value: &str| {
-        std::fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_{name}"), value).unwrap();
-    };
     // Without the rule that wants a SYN first, that brings the connection back.
     for with_the_rule in [false, true] {
         let talk = open();
@@ -145,7 +148,7 @@ fn opposite() {
                  nft delete rule inet anklume listed handle ${line##* }",
             );
         }
-        timeouts.iter().for_each(|(name, _)| timeout(name, "1"));
+        conntrack_forgets(true);
         std::thread::sleep(UNDER_WAY);
         let before = talk.counts();
         std::thread::sleep(Duration::from_secs(6));
@@ -153,7 +156,7 @@ fn opposite() {
         let moved = after != before;
         println!("with the rule: {with_the_rule}; bytes {before:?}, 6 s later {after:?}");
         assert_eq!(moved, !with_the_rule);
-        timeouts.iter().for_each(|(name, value)| timeout(name, value));
+        conntrack_forgets(false);
         talk.talks.store(false, Ordering::SeqCst);
     }
 }
@@ -191,9 +194,7 @@ fn lured() {
              add chain inet witness after { type filter hook forward priority 10; }\n\
              add rule inet witness after iifname net-a oifname net-b tcp dport 500 tcp flags & (syn | rst) == 0 counter'",
         );
-        for name in ["established", "unacknowledged", "max_retrans"] {
-            std::fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_{name}"), "1").unwrap();
-        }
+        conntrack_forgets(true);
         let (from, to) = (SocketAddr::new(b, 500), SocketAddr::new(a, talk.ports.0));
         let socket = inside("b1", move || raw_of(6, b)).join().unwrap();
         for _ in 0..16 {
@@ -206,9 +207,7 @@ fn lured() {
             witness.lines().find(|line| line.contains("packets")).unwrap().trim()
         );
         assert_eq!(witness.contains("packets 0 "), with_the_rule, "{witness}");
-        for (name, value) in [("established", "432000"), ("unacknowledged", "300"), ("max_retrans", "300")] {
-            std::fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_{name}"), value).unwrap();
-        }
+        conntrack_forgets(false);
         talk.talks.store(false, Ordering::SeqCst);
     }
     // Whom the policy lets open a connection has one that answers, though.

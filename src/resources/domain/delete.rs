@@ -128,7 +128,7 @@ async fn empty(
             Held::Volume { name, .. } => name::is_half_made(name),
             Held::Instance(held) if name::is_half_made(held.strip_prefix(prefix).unwrap_or(held)) => {
                 let found = client.get::<instance::Instance>(instance::get(project, held)).await;
-                !is_protected(&found.map_err(|error| failure(&error))?.value)
+                !found.map_err(|error| failure(&error))?.value.is_protected()
             }
             // An image that Incus fetched by itself for an instance of an imported project.
             Held::Image(fingerprint) => {
@@ -199,10 +199,6 @@ async fn remove(client: &Client, project: &str, held: &Held, wait: &Wait) -> Res
     gone(client.run(request, wait).await)
 }
 
-fn is_protected(instance: &instance::Instance) -> bool {
-    instance.expanded_config.get("security.protection.delete").is_some_and(|flag| is_true(flag))
-}
-
 /// The protected instances and volumes, a line each.
 async fn protected(
     client: &Client,
@@ -216,7 +212,7 @@ async fn protected(
         match held {
             Held::Instance(name) => {
                 let instance = client.get::<instance::Instance>(instance::get(project, name)).await?.value;
-                if is_protected(&instance) {
+                if instance.is_protected() {
                     lines.push(format!("    instance {name}"));
                 }
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::volumes::{self, Volumes};
+pub(super) use crate::incus::instance::PROTECTION;
 use crate::incus::instance::{Instance, Kind, is_root};
 use crate::incus::{Config, Devices};
 use crate::plugin::{DecodeError, Value};
@@ -36,7 +37,6 @@ pub(super) const CSM: &str = "security.csm";
 pub(super) const NESTING: &str = "security.nesting";
 /// What containers inside need besides [`NESTING`]; these belong to `nesting` while it is true.
 pub(super) const INTERCEPTED: [&str; 2] = ["security.syscalls.intercept.mknod", "security.syscalls.intercept.setxattr"];
-pub(super) const PROTECTION: &str = "security.protection.delete";
 
 /// The device of a static address.
 pub(super) const NIC: &str = "eth0";

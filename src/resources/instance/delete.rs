@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::KIND;
-use super::body::PROTECTION;
 use super::target::{self, Target, names};
-use crate::incus::is_true;
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
 use crate::resources::{marks, refusal, timeouts};
@@ -25,7 +23,7 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
         return Ok(());
     }
     // Before the stop: a protected instance is not even stopped.
-    if found.expanded_config.get(PROTECTION).is_some_and(|value| is_true(value)) {
+    if found.is_protected() {
         return Err(protected(domain, name).into());
     }
     if !found.is_stopped() {

@@ -1,5 +1,6 @@
 //! The attributes of `anklume_profile`.
 
+use crate::incus::instance::PROTECTION;
 use crate::plugin::{Attribute, Diagnostics, Path, Schema, Type, Value};
 use crate::resources::{cloud_init, keys, name, timeouts};
 
@@ -34,9 +35,7 @@ pub(super) fn schema() -> Schema {
     )
 }
 
-/// Each instance has an attribute for it, which a plan reads before it destroys.
-const PROTECTION: &str = "security.protection.delete";
-
+/// Refuses the protection among the rest: each instance has an attribute for it, which a plan reads before it destroys.
 pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
     keys::refused(config.get("config"), &Path::from("config"), cloud_init::OWN, problems);
     if config.get("config").as_map().is_some_and(|map| map.contains_key(PROTECTION)) {

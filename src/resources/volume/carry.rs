@@ -1,6 +1,6 @@
 //! Another name or another pool for a volume: its content and its snapshots stay, and its users follow.
 
-use super::model::Filled;
+use super::filled::Filled;
 use super::target::{MADE, Target};
 use super::update::{Change, in_use};
 use super::users::{self, Users};

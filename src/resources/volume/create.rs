@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::model::{self, Filled, Model};
+use super::filled::Filled;
+use super::model::{self, Model};
 use super::schema::read_headers;
 use super::source::Unfilled;
 use super::target::{Target, UPLOADING};

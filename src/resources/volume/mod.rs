@@ -4,6 +4,7 @@ mod carry;
 mod create;
 mod delete;
 mod exposed;
+mod filled;
 mod form;
 mod model;
 mod notes;

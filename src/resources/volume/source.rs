@@ -6,8 +6,9 @@ use std::path::Path as FilePath;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::filled::Filled;
 use super::form::{self, Form};
-use super::model::{self, Filled, Model, SIZE, Source};
+use super::model::{self, Model, SIZE, Source};
 use super::schema::digits;
 use super::stream::{Broken, Origin, Stream};
 use super::target::Target;

@@ -1,7 +1,8 @@
 //! Changing a volume in place: its keys and its size. Its content stays.
 
 use super::carry;
-use super::model::{self, Filled, Model};
+use super::filled::Filled;
+use super::model::{self, Model};
 use super::plan::SOURCE;
 use super::target::{Target, names};
 use super::{LIMIT, read, users};
