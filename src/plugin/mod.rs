@@ -33,6 +33,6 @@ pub use plan::{Action, Plan};
 pub use private::Private;
 pub use provider::Provider;
 pub use resource::{Call, Create, Failure, Resource, Stored, Update};
-pub use schema::{Attribute, Check, Problem, Same, Schema, Type};
+pub use schema::{Attribute, Canonical, Check, Problem, Schema, Type};
 pub use serve::{Listening, ServeError, serve};
 pub use value::{DecodeError, Value};

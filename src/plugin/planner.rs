@@ -53,7 +53,9 @@ fn propose_attribute(attribute: &Attribute, config: &Value, prior: &Value, new: 
 /// Whether `other` means the same as a known prior value that is spelled differently.
 pub(super) fn is_same(attribute: &Attribute, prior: &Value, other: &Value) -> bool {
     let comparable = |value: &Value| !value.is_null() && !value.has_unknown();
-    attribute.same.is_some_and(|same| comparable(prior) && comparable(other) && same(prior, other))
+    attribute.canonical.is_some_and(|canonical| {
+        comparable(prior) && comparable(other) && canonical(prior).is_some_and(|form| Some(form) == canonical(other))
+    })
 }
 
 /// The plan as the rules of the resource find it.

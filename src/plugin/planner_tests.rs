@@ -6,8 +6,8 @@ fn value(json: serde_json::Value) -> Value {
     Value::from_json(&json)
 }
 
-fn same_case(a: &Value, b: &Value) -> bool {
-    a.as_str().map(str::to_lowercase) == b.as_str().map(str::to_lowercase)
+fn lower_case(value: &Value) -> Option<Value> {
+    value.as_str().map(|text| text.to_lowercase().into())
 }
 
 fn schema() -> Schema {
@@ -15,7 +15,7 @@ fn schema() -> Schema {
         0,
         "",
         vec![
-            Attribute::string("name").required().same(same_case),
+            Attribute::string("name").required().canonical(lower_case),
             Attribute::string("kind").default("lxc").replace(),
             Attribute::string("note").optional(),
             Attribute::string("id").computed(),

@@ -23,6 +23,9 @@ pub trait Provider: Send + Sync + 'static {
     /// What is wrong with the configuration.
     fn configure(&self, config: Value, client_version: &str) -> Result<Self::Session, Diagnostics>;
 
+    /// Takes notice that this walk applies: the first of its changes is about to begin.
+    fn applies(&self, _session: &Self::Session) {}
+
     /// Every kind of object; asked once, on first demand.
     fn resources(&self) -> Vec<Box<dyn Resource<Self::Session>>>;
 }

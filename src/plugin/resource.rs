@@ -25,10 +25,15 @@ pub trait Resource<S: Send + Sync>: Send + Sync + 'static {
     /// give the same answer.
     fn plan(&self, _session: &S, _plan: &mut Plan<'_>) {}
 
+    /// Takes notice of an object of the state, which every walk passes first. What this says refuses the walk.
+    fn seen(&self, _session: &S, _prior: &Value) -> Diagnostics {
+        Diagnostics::default()
+    }
+
     /// Makes the object.
     async fn create(&self, session: &S, call: &Call, input: Create) -> Result<Stored, Failure>;
 
-    /// Reads the object; `None` when it is gone.
+    /// Reads the object; `None`, or [`Stored::gone`], when it is gone.
     async fn read(&self, session: &S, call: &Call, current: Stored) -> Result<Option<Stored>, Failure>;
 
     /// Changes the object in place.
@@ -89,6 +94,11 @@ impl Stored {
     /// An object without warnings.
     pub fn new(state: Value, private: Private) -> Stored {
         Stored { state, private, warnings: Diagnostics::default() }
+    }
+
+    /// An object that is gone, and what the operator should know of that.
+    pub fn gone(warnings: impl Into<Diagnostics>) -> Stored {
+        Stored { warnings: warnings.into(), ..Stored::default() }
     }
 }
 

@@ -60,8 +60,8 @@ impl Problem {
     }
 }
 
-/// Whether two values mean the same in different spellings.
-pub type Same = fn(&Value, &Value) -> bool;
+/// The one spelling of a value that may be written in several; `None` for a value that cannot be read.
+pub type Canonical = fn(&Value) -> Option<Value>;
 
 /// A rule for a known value that is not null.
 pub type Check = fn(&Value) -> Result<(), Problem>;
@@ -87,7 +87,7 @@ pub struct Attribute {
     pub(super) sensitive: bool,
     pub(super) write_only: bool,
     pub(super) deprecated: Option<String>,
-    pub(super) same: Option<Same>,
+    pub(super) canonical: Option<Canonical>,
     pub(super) check: Option<Check>,
 }
 
@@ -111,7 +111,7 @@ impl Attribute {
             sensitive: false,
             write_only: false,
             deprecated: None,
-            same: None,
+            canonical: None,
             check: None,
         }
     }
@@ -225,10 +225,10 @@ impl Attribute {
         self
     }
 
-    /// When two values mean the same in different spellings, the prior spelling is kept in plan and read.
+    /// Values with one canonical spelling mean the same: plan and read keep the prior spelling.
     #[must_use]
-    pub fn same(mut self, same: Same) -> Attribute {
-        self.same = Some(same);
+    pub fn canonical(mut self, canonical: Canonical) -> Attribute {
+        self.canonical = Some(canonical);
         self
     }
 
@@ -254,6 +254,32 @@ impl Attribute {
     }
 }
 
+fn settings(attributes: &[Attribute], planned: &Value, prior: &Value) -> Value {
+    let counted = attributes.iter().filter(|attribute| {
+        (attribute.required || attribute.optional) && !attribute.sensitive && !attribute.write_only
+    });
+    let member = |attribute: &Attribute| {
+        let name = &attribute.name;
+        let value = if attribute.replace && !prior.is_null() { prior.get(name) } else { planned.get(name) };
+        let value = match (&attribute.kind, value) {
+            (Kind::Single(attributes), Value::Map(_)) => settings(attributes, value, prior.get(name)),
+            (Kind::Map(attributes), Value::Map(elements)) => {
+                let element = |(key, element): (&String, &Value)| match element {
+                    Value::Map(_) => (key.clone(), settings(attributes, element, prior.get(name).get(key))),
+                    other => (key.clone(), super::settle::known(other)),
+                };
+                Value::Map(elements.iter().map(element).collect())
+            }
+            (_, value) => {
+                let canonical = attribute.canonical.filter(|_| !value.is_null() && !value.has_unknown());
+                canonical.and_then(|form| form(value)).unwrap_or_else(|| super::settle::known(value))
+            }
+        };
+        (name.clone(), value)
+    };
+    Value::Map(counted.map(member).collect())
+}
+
 pub(super) fn object_type(attributes: &[Attribute]) -> Type {
     Type::Object(attributes.iter().map(|attribute| (attribute.name.clone(), attribute.ty())).collect())
 }
@@ -275,6 +301,14 @@ impl Schema {
     /// The type of the whole object.
     pub fn ty(&self) -> Type {
         object_type(&self.attributes)
+    }
+
+    /// The planned values of the attributes that a configuration can set: sensitive and write-only ones left out, in their
+    /// canonical spelling, null where unknown. In an update (`prior` is not null) an attribute whose change replaces the
+    /// object has its prior value.
+    #[must_use]
+    pub fn settings(&self, planned: &Value, prior: &Value) -> Value {
+        settings(&self.attributes, planned, prior)
     }
 
     /// The attributes at the top.

@@ -172,9 +172,11 @@ impl<P: Provider> Server<P> {
         let state = state_json::decode(&state, &entry.ty, &Path::root())
             .map_err(|error| refuse(format!("The state does not fit the schema: {error}.")))?;
         let state = planner::conform(entry.schema.attributes(), &state);
+        // Some walks read the state without a configured provider.
+        let noticed = self.session().map(|session| entry.resource.seen(&session, &state)).unwrap_or_default();
         Ok(wire::upgrade_resource_state::Response {
             upgraded_state: Some(encode(&state, &entry.ty)?),
-            diagnostics: Vec::new(),
+            diagnostics: noticed.into(),
         })
     }
 
@@ -189,6 +191,10 @@ impl<P: Provider> Server<P> {
         let private = Private::from_bytes(request.prior_private);
         let mut plan: Plan<'_> = planner::start(&entry.schema, &config, &prior, &proposed, private);
         entry.resource.plan(&session, &mut plan);
+        // By this the second plan of a replacement, which has no prior state, is told from a create.
+        if !prior.is_null() && plan.private.is_empty() {
+            plan.private.set("planned", "true");
+        }
         for (path, breach) in planner::breaches(&entry.schema, &plan) {
             let detail = format!("This is a defect of the provider, please report it. At \"{path}\": {breach}.");
             plan.diagnostics.error(path, DEFECT, detail);
@@ -210,6 +216,7 @@ impl<P: Provider> Server<P> {
         let prior = decode(request.prior_state, &entry.ty)?;
         let planned = decode(request.planned_state, &entry.ty)?;
         let private = Private::from_bytes(request.planned_private);
+        self.provider.applies(&session);
         let call = self.call();
         let (resource, target) = (&entry.resource, planned.clone());
         let done = match (prior.is_null(), planned.is_null()) {

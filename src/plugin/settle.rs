@@ -81,11 +81,11 @@ mod tests {
 
     #[test]
     fn the_same_meaning_is_read_in_the_prior_spelling_at_any_depth() {
-        let same = |a: &Value, b: &Value| a.as_str().map(str::to_lowercase) == b.as_str().map(str::to_lowercase);
+        let lower = |value: &Value| value.as_str().map(|text| text.to_lowercase().into());
         let schema = Schema::new(
             0,
             "",
-            vec![Attribute::nested_map("nics", vec![Attribute::string("mac").optional().same(same)]).optional()],
+            vec![Attribute::nested_map("nics", vec![Attribute::string("mac").optional().canonical(lower)]).optional()],
         );
         let prior = value(json!({"nics": {"eth0": {"mac": "AA"}, "eth1": {"mac": "BB"}}}));
         let read = value(json!({"nics": {"eth0": {"mac": "aa"}, "eth1": {"mac": "cc"}}}));

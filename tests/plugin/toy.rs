@@ -21,8 +21,8 @@ pub(crate) struct Session {
 
 struct Thing;
 
-fn same_case(a: &Value, b: &Value) -> bool {
-    a.as_str().map(str::to_lowercase) == b.as_str().map(str::to_lowercase)
+fn lower_case(value: &Value) -> Option<Value> {
+    value.as_str().map(|text| text.to_lowercase().into())
 }
 
 fn not_bad(value: &Value) -> Result<(), Problem> {
@@ -60,7 +60,7 @@ impl Resource<Session> for Thing {
             "A thing.",
             vec![
                 Attribute::string("id").computed(),
-                Attribute::string("name").required().same(same_case).check(not_bad),
+                Attribute::string("name").required().canonical(lower_case).check(not_bad),
                 Attribute::string("kind").default("plain").replace(),
                 Attribute::string("note").optional(),
                 Attribute::string("secret").optional().write_only(),
