@@ -97,6 +97,11 @@ impl Instance {
         self.expanded_config.get(PROTECTION).is_some_and(|value| is_true(value))
     }
 
+    /// What Incus tells it from its copies by; kept by a rename, a move and a restored snapshot or backup (6.0.4).
+    pub fn uuid(&self) -> Option<&str> {
+        self.config.get("volatile.uuid").map(String::as_str)
+    }
+
     /// When it was started last; the epoch where it never was.
     pub fn last_used_at(&self) -> Option<OffsetDateTime> {
         time_of(&self.rest, "last_used_at")

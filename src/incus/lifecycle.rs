@@ -78,18 +78,26 @@ impl Client {
         }
     }
 
-    /// Deletes a stopped instance. One that is gone is fine.
+    /// Deletes a stopped instance. One that is gone is fine, and so is another one, which `is_ours` tells, where the answer
+    /// was lost.
     ///
     /// # Errors
     ///
     /// As [`Client::run`].
-    pub async fn delete_instance(&self, project: &str, name: &str, wait: &Wait) -> Result<(), Error> {
+    pub async fn delete_instance(
+        &self,
+        project: &str,
+        name: &str,
+        is_ours: impl Fn(&Instance) -> bool,
+        wait: &Wait,
+    ) -> Result<(), Error> {
+        let is_gone = |found: Option<&Instance>| !found.is_some_and(&is_ours);
         loop {
             match self.run(instance::delete(project, name), wait).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is_not_found() => return Ok(()),
                 Err(error) => {
-                    if self.is_done(project, name, error, |found| found.is_none(), wait).await? {
+                    if self.is_done(project, name, error, is_gone, wait).await? {
                         return Ok(());
                     }
                 }

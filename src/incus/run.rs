@@ -156,6 +156,16 @@ impl Client {
         }
     }
 
+    /// Whether an operation of a project that `concerns` picks is under way.
+    ///
+    /// # Errors
+    ///
+    /// All of [`Client::get`].
+    pub async fn is_busy(&self, project: &str, concerns: impl Fn(&Operation) -> bool) -> Result<bool, Error> {
+        let listed = self.get::<HashMap<String, Vec<Operation>>>(operation::list(project)).await?.value;
+        Ok(listed.into_values().flatten().any(|found| !found.is_final() && concerns(&found)))
+    }
+
     /// Waits until the operations of a project that `concerns` picks have ended, well or not: what an interrupted call
     /// started goes on without it. None is cancelled.
     ///

@@ -69,6 +69,9 @@ pub struct Environment {
     /// Version of the kernel.
     #[serde(default)]
     pub kernel_version: String,
+    /// SHA-256 of its certificate, of a cluster's for all its members.
+    #[serde(default)]
+    pub certificate_fingerprint: String,
     /// Architectures it runs, the native one first.
     #[serde(default, deserialize_with = "null_as_default")]
     pub architectures: Vec<String>,

@@ -152,8 +152,22 @@ async fn a_delete_whose_outcome_is_lost_is_asked_again_until_it_is_gone() {
         }
     })
     .await;
-    fake.client.delete_instance("p", "a", &Wait::default()).await.unwrap();
+    fake.client.delete_instance("p", "a", |_| true, &Wait::default()).await.unwrap();
     assert_eq!(fake.lines().iter().filter(|line| line.starts_with("DELETE")).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_whose_answer_was_lost_leaves_another_instance_alone() {
+    let fake = Fake::start(|seen| async move {
+        match seen.line.as_str() {
+            line if line.starts_with("DELETE") => started(false),
+            line if line.contains("/wait") => gone(),
+            _ => instance(102),
+        }
+    })
+    .await;
+    fake.client.delete_instance("p", "a", |_| false, &Wait::default()).await.unwrap();
+    assert_eq!(fake.lines().iter().filter(|line| line.starts_with("DELETE")).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,6 +180,6 @@ async fn a_delete_that_is_refused_is_an_error_at_once() {
         }
     })
     .await;
-    let error = fake.client.delete_instance("p", "a", &Wait::default()).await.unwrap_err();
+    let error = fake.client.delete_instance("p", "a", |_| true, &Wait::default()).await.unwrap_err();
     assert_eq!(error.refusal(), Some(&anklume::incus::Refusal::Protected));
 }
