@@ -180,26 +180,31 @@ impl Error {
                 format!("Upgrade nftables on the host of Incus to {major}.{minor}.{patch} or later.")
             }
             Self::Kernel { .. } => {
-                "Load `nf_tables`, `nf_conntrack`, `nft_ct` and `nft_fib_inet` there, with Linux 5.6 or later.".to_owned()
+                "Load `nf_tables`, `nf_conntrack`, `nft_ct` and `nft_fib_inet` there, with Linux 5.6 or later."
+                    .to_owned()
             }
             Self::Rejected { .. } => "Look at `nft list table inet anklume` there; nothing was changed.".to_owned(),
-            Self::Sudo { .. } => "Let the user run `sh` through `sudo -n` without a password, or connect as root.".to_owned(),
+            Self::Sudo { .. } => {
+                "Let the user run `sh` through `sudo -n` without a password, or connect as root.".to_owned()
+            }
             Self::HostKey { destination, .. } => {
-                format!("Connect once by hand and compare the key: `ssh {destination}`. Unknown keys are never accepted here.")
+                format!(
+                    "Connect once by hand and compare the key: `ssh {destination}`. Unknown keys are never accepted here."
+                )
             }
             Self::Refused { destination, .. } => {
-                format!("`ssh -o BatchMode=yes {destination} true` has to work: an agent or a key without a passphrase.")
+                format!(
+                    "`ssh -o BatchMode=yes {destination} true` has to work: an agent or a key without a passphrase."
+                )
             }
             Self::Unreachable { destination, .. } => {
                 format!("`ssh -o BatchMode=yes {destination} true` has to work from here. Nothing was changed.")
             }
             Self::Busy => "Try again when the other run has ended, or give this one more time.".to_owned(),
             Self::Foreign { .. } => {
-                "One host has one isolation. If nothing else needs that table, remove it by hand, `nft delete table inet \
-                 anklume`, and apply again; until then everything between the domains passes."
-                    .to_owned()
+                "One host has one isolation. Look at the table that is there: `nft list table inet anklume`.".to_owned()
             }
-            Self::ForeignFile { .. } => "Choose another path, or remove the file by hand.".to_owned(),
+            Self::ForeignFile { .. } => "Choose another path, or remove the file.".to_owned(),
             Self::File { .. } => "The directory has to exist there, and be writable.".to_owned(),
             Self::NotAsWritten { .. } => {
                 "Somebody else changes this table, or nft prints it in a way that is not known. Apply again.".to_owned()

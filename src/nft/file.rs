@@ -37,9 +37,10 @@ impl Found {
         said.starts_with("anklume ").then(|| said.to_owned())
     }
 
-    /// Whether it is one of `owners`'.
+    /// Whether it is the file of one of the tables with the marks `owners`.
     pub(super) fn is_of(&self, owners: &[Fingerprint]) -> bool {
-        self.comment().is_some_and(|said| owners.iter().any(|owner| said == comment(owner)))
+        let mark = self.comment().and_then(|said| Fingerprint::of_comment(&said));
+        mark.is_some_and(|mark| owners.iter().any(|owner| mark.is_same_table(owner)))
     }
 }
 

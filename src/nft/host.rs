@@ -8,7 +8,7 @@ use super::drift::Drift;
 use super::error::{self, Error, OLDEST};
 use super::file;
 use super::limit::Limit;
-use super::listing::{Owner, Present};
+use super::listing::Present;
 use super::place::{PersistPath, Sudo, Via};
 use super::ruleset::Ruleset;
 use super::shell::{Answer, Shell};
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often a transaction is made anew, when somebody changed the table between reading and writing.
 const TRIES: usize = 3;
 
-/// Marks of an earlier incarnation of the same, that table and file may still bear.
+/// Marks of other tables, which the table and the file to be written may bear.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Before {
     /// Of the table.
@@ -60,6 +60,17 @@ pub enum Standing {
     },
     /// Our table, or our file alone, and what differs.
     Ours(Drift),
+}
+
+/// The mark of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableMark {
+    /// There is no table.
+    NoTable,
+    /// The table carries none.
+    Unmarked,
+    /// The table carries this one.
+    Marked(Fingerprint),
 }
 
 /// Where nft runs.
@@ -151,7 +162,7 @@ impl Host {
         Ok(if found.is_some() { Applied::Continued } else { Applied::Created })
     }
 
-    /// Compares what stands with `ruleset`; changes nothing and takes no lock.
+    /// Compares what stands with `ruleset`; changes nothing and takes no lock. A mark of the same table is no difference.
     ///
     /// # Errors
     ///
@@ -163,13 +174,13 @@ impl Host {
                 version(&mut shell).await?;
                 let ours = match list(&mut shell).await? {
                     None => Err(Standing::Absent),
-                    Some(present) => match present.owner(ruleset.fingerprint()) {
-                        Owner::Ours => Ok(present),
-                        Owner::Foreign(comment) => Err(Standing::Foreign { comment }),
+                    Some(present) => match present.mark().filter(|mark| mark.is_same_table(ruleset.fingerprint())) {
+                        Some(mark) => Ok((present, ruleset.with_mark(mark))),
+                        None => Err(Standing::Foreign { comment: present.comment() }),
                     },
                 };
-                let present = match ours {
-                    Ok(present) => present,
+                let (present, ruleset) = match ours {
+                    Ok(ours) => ours,
                     Err(standing) => {
                         // Where the file stands, there is still something that a removal takes away, and that puts our table
                         // in the place of any other when the host boots.
@@ -178,11 +189,11 @@ impl Host {
                         return Ok(if is_ours { Standing::Ours(Drift::of_no_table()) } else { standing });
                     }
                 };
-                let mut drift = Drift::between(ruleset, &present);
+                let mut drift = Drift::between(&ruleset, &present);
                 if let Some(path) = file {
                     let difference = match file::content(&mut shell, path).await? {
                         None => Some(format!("{path} is missing")),
-                        Some(found) => found.difference(&file::text(ruleset)).map(|what| format!("{path} {what}")),
+                        Some(found) => found.difference(&file::text(&ruleset)).map(|what| format!("{path} {what}")),
                     };
                     drift = drift.with_file(difference);
                 }
@@ -192,7 +203,26 @@ impl Host {
             .await
     }
 
-    /// Removes the whole table and the file, each only if it is `owner`'s.
+    /// The mark of the table that is there; takes no lock.
+    ///
+    /// # Errors
+    ///
+    /// No connection, no nft, no permission.
+    pub async fn mark(&self, limit: &Limit) -> Result<TableMark, Error> {
+        limit
+            .ends("reading the rules", async {
+                let mut shell = self.open().await?;
+                version(&mut shell).await?;
+                let present = list(&mut shell).await?;
+                shell.close().await;
+                Ok(present.map_or(TableMark::NoTable, |present| {
+                    present.mark().map_or(TableMark::Unmarked, TableMark::Marked)
+                }))
+            })
+            .await
+    }
+
+    /// Removes the whole table and the file, each only if it carries a mark of the same table as `owner`.
     ///
     /// # Errors
     ///
@@ -330,14 +360,8 @@ async fn list(shell: &mut Shell) -> Result<Option<Present>, Error> {
 /// The table of one of `owners`, if there is one at all.
 async fn owned(shell: &mut Shell, owners: &[Fingerprint]) -> Result<Option<Present>, Error> {
     let Some(present) = list(shell).await? else { return Ok(None) };
-    let mut foreign = None;
-    for owner in owners {
-        match present.owner(owner) {
-            Owner::Ours => return Ok(Some(present)),
-            Owner::Foreign(comment) => foreign = comment,
-        }
-    }
-    Err(Error::Foreign { comment: foreign })
+    let is_ours = present.mark().is_some_and(|mark| owners.iter().any(|owner| mark.is_same_table(owner)));
+    if is_ours { Ok(Some(present)) } else { Err(Error::Foreign { comment: present.comment() }) }
 }
 
 /// One transaction that leads from what is there to `ruleset`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::layout::{BASE, Chain};
-use super::ruleset::{Element, Field, Ruleset, comment, is_owner, marked_as};
+use super::ruleset::{Element, Field, Ruleset, is_owner, marked_as};
 use super::set::{Part, Set};
 use super::statement::{normalised, protocol_number};
 use super::value::Fingerprint;
@@ -38,14 +38,6 @@ pub(super) struct PresentChain {
 pub(super) struct PresentRule {
     pub(super) json: Value,
     pub(super) comment: Option<String>,
-}
-
-/// Who a table belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Owner {
-    Ours,
-    /// Another's, with the comment that says so.
-    Foreign(Option<String>),
 }
 
 impl Present {
@@ -93,9 +85,14 @@ impl Present {
         self
     }
 
-    /// Whose it is: what the comment of the first rule says; where that is gone, or none of our form, the name of the one
-    /// empty set that says it.
-    pub(super) fn owner(&self, fingerprint: &Fingerprint) -> Owner {
+    /// The mark of the table, if it has one.
+    pub(super) fn mark(&self) -> Option<Fingerprint> {
+        Fingerprint::of_comment(&self.comment()?)
+    }
+
+    /// The comment of the first rule; where that is gone, or none of our form, the one that the name of the one empty set
+    /// stands for.
+    pub(super) fn comment(&self) -> Option<String> {
         let first = self.chains.get(BASE).and_then(|chain| chain.rules.first());
         let said = first.and_then(|rule| rule.comment.clone());
         let of_set = match self.owners().collect::<Vec<_>>()[..] {
@@ -106,7 +103,7 @@ impl Present {
             Some(said) if said.starts_with("anklume ") => Some(said.clone()),
             _ => of_set,
         };
-        if mark.as_deref() == Some(&comment(fingerprint)) { Owner::Ours } else { Owner::Foreign(mark.or(said)) }
+        mark.or(said)
     }
 
     /// The elements of a set of ours.

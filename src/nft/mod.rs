@@ -21,7 +21,7 @@ mod value;
 
 pub use drift::Drift;
 pub use error::Error;
-pub use host::{Applied, Before, Host, Removed, Standing};
+pub use host::{Applied, Before, Host, Removed, Standing, TableMark};
 pub use input::{EndpointField, EndpointInput, Given, Input, Parsed, Place, PolicyField, PolicyInput, Problem};
 pub use isolation::Isolation;
 pub use limit::Limit;

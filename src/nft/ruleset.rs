@@ -190,6 +190,12 @@ impl Ruleset {
         &self.fingerprint
     }
 
+    /// The same under another mark.
+    #[must_use]
+    pub fn with_mark(&self, fingerprint: Fingerprint) -> Self {
+        Self { fingerprint, ..self.clone() }
+    }
+
     /// One line per domain and policy: [`Isolation::rules`], all known.
     #[must_use]
     pub fn rules(&self) -> &BTreeMap<String, String> {

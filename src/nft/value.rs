@@ -210,9 +210,33 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Whose a table is: 16 to 64 lower-case hexadecimal digits.
+/// Digits at the end of a [`Fingerprint`] that name one table.
+const INCARNATION: usize = 32;
+
+/// The mark of a table and of its file: 16 to 64 lower-case hexadecimal digits. The last 32 name the table; the others say
+/// who wrote it last, and may change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// The mark in the comment of a table's first rule, or in the first line of a file.
+    #[must_use]
+    pub fn of_comment(comment: &str) -> Option<Self> {
+        comment.strip_prefix("anklume ")?.parse().ok()
+    }
+
+    /// The digits that name the table: the last 32, or all of a shorter mark.
+    #[must_use]
+    pub fn incarnation(&self) -> &str {
+        self.0.get(self.0.len().saturating_sub(INCARNATION)..).unwrap_or(&self.0)
+    }
+
+    /// Whether both are marks of the same table.
+    #[must_use]
+    pub fn is_same_table(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.incarnation() == other.incarnation()
+    }
+}
 
 /// A text that is no [`Fingerprint`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -241,6 +265,19 @@ impl fmt::Display for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_32_digits_of_a_mark_name_the_table() {
+        let mark = |digits: String| digits.parse::<Fingerprint>().unwrap();
+        let ours = mark(format!("{}{}", "a".repeat(32), "1".repeat(32)));
+        assert_eq!(ours.incarnation(), "1".repeat(32));
+        assert!(ours.is_same_table(&mark(format!("{}{}", "b".repeat(32), "1".repeat(32)))));
+        assert!(!ours.is_same_table(&mark(format!("{}2", ours.to_string().get(..63).unwrap()))));
+        let short = mark("1".repeat(32));
+        assert!(short.is_same_table(&short) && !short.is_same_table(&ours));
+        assert_eq!(Fingerprint::of_comment(&format!("anklume {ours}")), Some(ours));
+        assert_eq!(Fingerprint::of_comment("somebody else"), None);
+    }
 
     #[test]
     fn ports_are_merged_where_they_touch() {

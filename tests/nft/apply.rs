@@ -3,7 +3,9 @@
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anklume::nft::{Applied, Error, Host, Limit, PersistPath, Removed, Ruleset, Standing, Sudo, Via};
+use anklume::nft::{
+    Applied, Error, Fingerprint, Host, Limit, PersistPath, Removed, Ruleset, Standing, Sudo, TableMark, Via,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Case;
@@ -13,6 +15,7 @@ pub const CASES: &[Case] = &[
     ("what was applied reads back without drift, and is removed wholly", life),
     ("whatever is changed by hand is shown by name and repaired", by_hand),
     ("a table of another, or of nobody, is refused and left alone", foreign),
+    ("table and file are recognised by the last 32 digits of their mark, and an apply writes all of it", marked),
     ("the file is written whole, read back and removed, and another's is left alone", file),
     ("a change touches only the elements that change", minimal),
     ("applies at the same time end with one of them", race),
@@ -169,6 +172,38 @@ fn foreign() {
         assert_eq!(wait(async { host().remove(&owner(), None, &limit()).await }).unwrap(), Removed::Foreign);
         assert_eq!(said("nft", &["-j", "list", "ruleset"]), before);
     }
+}
+
+fn marked() {
+    shell("mkdir -p /run/marked");
+    let path: PersistPath = "/run/marked/anklume.nft".parse().unwrap();
+    let mark =
+        |first: char| format!("{}{}", first.to_string().repeat(32), &OWNER[32..]).parse::<Fingerprint>().unwrap();
+    let found = || wait(async { host().mark(&limit()).await }).unwrap();
+    assert_eq!(found(), TableMark::NoTable);
+    let before = some();
+    wait(async { host().apply(&before, Some(&path), &limit()).await }).unwrap();
+    let lines = |rules: &Ruleset| match wait(async { host().read(rules, Some(&path), &limit()).await }).unwrap() {
+        Standing::Ours(drift) => drift.lines().to_vec(),
+        other => panic!("{other:?}"),
+    };
+    let after = before.with_mark(mark('a'));
+    assert_eq!(lines(&after), [""; 0]);
+    assert_eq!(found(), TableMark::Marked(owner()));
+    let applied = wait(async { host().apply(&after, Some(&path), &limit()).await });
+    assert_eq!(applied, Ok(Applied::Continued));
+    assert_eq!(found(), TableMark::Marked(mark('a')));
+    let listed = said("nft", &["list", "table", "inet", "anklume"]);
+    assert!(!listed.contains(OWNER) && !std::fs::read_to_string(path.as_str()).unwrap().contains(OWNER), "{listed}");
+    assert_eq!(lines(&before), [""; 0]);
+    // An apply that ended between table and file.
+    apply(&before);
+    assert_eq!(lines(&after), [format!("file: {path} holds something else")]);
+    let removed = wait(async { host().remove(&mark('b'), Some(&path), &limit()).await });
+    assert_eq!((removed, found()), (Ok(Removed::Done), TableMark::NoTable));
+    assert_eq!(std::fs::read_dir("/run/marked").unwrap().count(), 0);
+    shell("nft add table inet anklume");
+    assert_eq!(found(), TableMark::Unmarked);
 }
 
 fn file() {
