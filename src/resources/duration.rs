@@ -65,11 +65,10 @@ pub fn check(value: &Value) -> Result<(), Problem> {
     value.as_str().map_or(Ok(()), |text| parse(text).map(|_| ()))
 }
 
-/// Whether two spellings mean the same time.
+/// The duration in nanoseconds; `None` for what is no duration.
 #[must_use]
-pub fn same(left: &Value, right: &Value) -> bool {
-    let parsed = |value: &Value| value.as_str().and_then(|text| parse(text).ok());
-    parsed(left).is_some() && parsed(left) == parsed(right)
+pub fn canonical(value: &Value) -> Option<Value> {
+    value.as_str().and_then(|text| parse(text).ok()).map(|duration| format!("{}ns", duration.as_nanos()).into())
 }
 
 #[cfg(test)]
@@ -96,9 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn equal_times_are_the_same() {
-        assert!(same(&Value::from("90s"), &Value::from("1m30s")));
-        assert!(!same(&Value::from("90s"), &Value::from("2m")));
-        assert!(!same(&Value::from("x"), &Value::from("x")));
+    fn equal_times_have_one_canonical_form() {
+        let canonical = |text: &str| canonical(&Value::from(text));
+        assert_eq!(canonical("90s"), canonical("1m30s"));
+        assert_ne!(canonical("90s"), canonical("2m"));
+        assert_eq!(canonical("x"), None);
     }
 }

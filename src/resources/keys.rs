@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 
 use super::marks;
+use crate::incus::is_true;
 use crate::plugin::{Diagnostics, Path, Value};
 
 /// A key with an attribute of its own: `(key, attribute)`. A key that ends in `.` stands for all that begin with it.
@@ -82,12 +83,25 @@ pub fn valued(key: &str, value: &Value, at: Path, problems: &mut Diagnostics) {
     problems.error(at, "Key without a value", format!("`{key}` is {what}. Remove the key."));
 }
 
-/// [`valued`] for every key of the device at `at`.
-pub fn valued_device(device: &Value, at: &Path, problems: &mut Diagnostics) {
+/// Refuses keys of the device at `at` without a value, and a disk whose volume Incus would delete with the instance.
+pub fn keys_of_device(device: &Value, at: &Path, problems: &mut Diagnostics) {
     for (key, value) in device.as_map().into_iter().flatten() {
-        valued(key, value, at.clone().key(key.as_str()), problems);
+        let path = at.clone().key(key.as_str());
+        if key == DEPENDENT && value.as_str().is_some_and(is_true) {
+            problems.error(
+                path,
+                "The volume would be deleted with the instance",
+                "With `dependent` Incus (from 7.0 on) deletes the volume together with the instance, one with `delete_protection`, too. Remove \
+                 the key. To delete both, destroy the `anklume_volume` as well.",
+            );
+        } else {
+            valued(key, value, path, problems);
+        }
     }
 }
+
+/// Key of a disk whose volume Incus (from 7.0 on) deletes together with the instance, and that it writes on that volume.
+pub const DEPENDENT: &str = "dependent";
 
 /// Refuses devices without a `type`, whom Incus' own message does not name, and their keys without a value.
 pub fn devices(devices: &Value, problems: &mut Diagnostics) {
@@ -100,7 +114,7 @@ pub fn devices(devices: &Value, problems: &mut Diagnostics) {
                 format!("`{name}` needs a `type`, such as \"disk\", \"nic\" or \"proxy\"."),
             );
         } else {
-            valued_device(device, &at, problems);
+            keys_of_device(device, &at, problems);
         }
     }
 }
@@ -121,6 +135,14 @@ pub fn short_user(path: &str) -> String {
         Some(project) if !project.is_empty() => decoded(&format!("{text} (project {project})")),
         _ => decoded(&text),
     }
+}
+
+/// Something of a project, from its API path: its kind in the plural, and its name.
+#[must_use]
+pub fn in_project<'p>(path: &'p str, project: &str) -> Option<(&'p str, &'p str)> {
+    let (plain, query) = path.split_once('?').unwrap_or((path, ""));
+    let own = query.split('&').find_map(|pair| pair.strip_prefix("project=")).unwrap_or("default") == project;
+    plain.strip_prefix("/1.0/").and_then(|rest| rest.split_once('/')).filter(|(_, name)| own && !name.contains('/'))
 }
 
 /// Brings the user's keys on an object to `wanted`: sets what is there, removes what the user may see and does not
@@ -202,6 +224,17 @@ mod tests {
             assert_eq!(problems.iter().count(), refusals);
             assert!(problems.iter().all(|told| told.detail.ends_with("Remove the key.")
                 && told.path == Path::from("devices").key("eth0").key("mtu")));
+        }
+    }
+
+    #[test]
+    fn a_volume_that_would_go_with_the_instance_is_refused() {
+        for (value, refusals) in [("true", 1), ("1", 1), ("false", 0)] {
+            let mut problems = Diagnostics::default();
+            let device = [("type".to_owned(), "disk".into()), (DEPENDENT.to_owned(), value.into())].into();
+            devices(&Value::Map([("data".to_owned(), Value::Map(device))].into()), &mut problems);
+            assert_eq!(problems.iter().count(), refusals, "{value}");
+            assert!(problems.iter().all(|told| told.path == Path::from("devices").key("data").key(DEPENDENT)));
         }
     }
 

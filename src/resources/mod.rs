@@ -10,6 +10,7 @@ mod marks;
 mod meanwhile;
 mod name;
 mod nft_isolation;
+mod notes;
 mod pool;
 mod profile;
 mod provider;
@@ -19,6 +20,8 @@ mod session;
 mod similar;
 mod size;
 mod timeouts;
+mod uid;
 mod volume;
+mod walk;
 
 pub use provider::Anklume;

@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 
-use crate::incus::{ConnectFault, Error, Refusal, remote};
+use super::marks::{self, Found};
+use crate::incus::{self, ConnectFault, Endpoint, Error, Refusal, remote};
 use crate::plugin::{Diagnostic, Diagnostics, Path};
 
 /// A diagnostic for an error: `summary`, what to do, then each cause once. It stands at the attribute that the error
@@ -122,9 +123,9 @@ fn advice(error: &Error) -> (Path, String) {
             "Nothing was changed by it. Raise the limit in `timeouts` or `wait`, or look at what Incus is doing:\n\n    incus operation list --all-projects",
         ),
         Error::Stopped { may_have_been_sent: true, .. } => root(
-            "The run was interrupted, and what was asked for may still be carried out. The next apply goes on from here.",
+            "The run was interrupted, and what was asked for may still be carried out. Run the same command again: it continues from here.",
         ),
-        Error::Stopped { .. } => root("The run was interrupted. The next apply goes on from here."),
+        Error::Stopped { .. } => root("The run was interrupted. Run the same command again: it continues from here."),
         error if error.is_unavailable() => root(
             "Incus is starting or shutting down and did nothing. Apply again once it is up:\n\n    incus admin waitready",
         ),
@@ -277,16 +278,57 @@ fn unreachable_advice(endpoint: &str, fault: &ConnectFault) -> String {
     }
 }
 
-/// The error for a name that somebody else has: with the `import` block that would adopt the object.
+/// The error for a create that meets an object which is not left by an interrupted create of this configuration.
 #[must_use]
-pub fn taken(noun: &str, name: &str, kind: &str, import_id: &str) -> Diagnostic {
+pub fn taken(noun: &str, name: &str, kind: &str, import_id: &str, found: &Found) -> Diagnostic {
+    let article = if noun.starts_with('i') { "An" } else { "A" };
+    let import = format!("    import {{\n      to = {kind}.<name>\n      id = \"{import_id}\"\n    }}");
+    let known = match found {
+        Found::Foreign => format!(
+            "{article} {noun} \"{name}\" exists already, without a mark that proves that this configuration created it. It was left alone. \
+             Choose another name, or import it:\n\n{import}"
+        ),
+        Found::Ours | Found::Finished(_) => {
+            let since = match found {
+                Found::Finished(Some(since)) => format!(", since {since}"),
+                _ => String::new(),
+            };
+            format!(
+                "{article} {noun} \"{name}\" exists already, with the mark of this state and configuration{since}. It was left alone. If \
+                 the state was lost, recover it with one apply, which takes over every such object:\n\n    ANKLUME_RECOVER=1 tofu apply\n\nOr \
+                 import it, after its removal from a state that has it:\n\n{import}"
+            )
+        }
+    };
     Diagnostic::error(
         Path::from("name"),
-        format!("Unable to create {noun}: the name is taken"),
+        format!("Unable to create {noun}: the name is already in use"),
         format!(
-            "{} {noun} \"{name}\" exists already and was not made by this configuration. It was left alone. Choose another name, or adopt it:\n\n\
-             \u{20}   import {{\n        to = {kind}.<name>\n        id = \"{import_id}\"\n    }}",
-            if noun.starts_with('i') { "An" } else { "A" }
+            "{known}\n\nIf this plan replaces that {noun}, remove `create_before_destroy` from it and from what depends on it: under \
+             a fixed name the new one cannot exist beside the old one."
+        ),
+    )
+}
+
+/// The warning of a create that continues an interrupted one.
+#[must_use]
+pub fn continued(noun: &str, id: &str) -> Diagnostic {
+    Diagnostic::warning(
+        Path::root(),
+        "Continued an interrupted create",
+        format!("The {noun} \"{id}\" existed already, created by an earlier apply of this configuration."),
+    )
+}
+
+/// The error for the delete of an object that the create of its replacement has adopted.
+#[must_use]
+pub fn nothing_replaced(noun: &str, id: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        "Nothing was replaced",
+        format!(
+            "The name of the {noun} \"{id}\" was in use when its replacement was created, so the old object was kept. Take \
+             `create_before_destroy` off this resource and off what depends on it, then replace again."
         ),
     )
 }
@@ -296,10 +338,96 @@ pub fn taken(noun: &str, name: &str, kind: &str, import_id: &str) -> Diagnostic 
 pub fn stranger(noun: &str, name: &str) -> Diagnostic {
     Diagnostic::error(
         Path::from("name"),
-        format!("Unable to update {noun}: it is another one"),
+        format!("Unable to update {noun}: it was replaced outside Terraform"),
         format!(
-            "What has the name \"{name}\" now was not made by this resource, whose {noun} is gone. It was left alone. Take it away \
-             or rename it, and plan again; to keep it, take this resource out of the state and import it."
+            "The {noun} \"{name}\" is not the one of this resource, which no longer exists. Nothing was changed. Delete or rename it, and plan \
+             again; to keep it, remove this resource from the state and import it."
+        ),
+    )
+}
+
+/// The warning of a read that finds another object under the name.
+#[must_use]
+pub fn replaced(noun: &str, id: &str, config: &incus::Config) -> Diagnostic {
+    let carries = match marks::carried(config) {
+        "" => "carries no mark of this provider",
+        _ => "is a copy",
+    };
+    Diagnostic::warning(
+        Path::root(),
+        format!("The {noun} was replaced outside Terraform"),
+        format!(
+            "The {noun} \"{id}\" that exists now {carries}: it is not the one of this resource, which no longer exists. It is left alone. To \
+             keep it, run `tofu apply -refresh-only`, then import it."
+        ),
+    )
+}
+
+/// The warning of a read that finds an object which another resource has created or adopted.
+#[must_use]
+pub fn of_another_resource(noun: &str, id: &str) -> Diagnostic {
+    Diagnostic::warning(
+        Path::root(),
+        format!("The {noun} belongs to another resource"),
+        format!(
+            "The {noun} \"{id}\" that exists now carries the mark of another resource, which has created or adopted it: an apply that \
+             reported `Nothing was replaced` leaves its old object behind like this. Here it counts as deleted, and is left alone."
+        ),
+    )
+}
+
+/// The error for a piece of a domain that somebody else has.
+#[must_use]
+pub fn stranger_piece(domain: &str, ours: &str, theirs: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        "A piece of the domain was replaced outside Terraform",
+        format!(
+            "The {ours} is the one of the domain \"{domain}\", and the {theirs} is not: it was replaced outside Terraform. Nothing was changed. Delete \
+             or rename that {theirs}, and plan again: the domain gets its own back."
+        ),
+    )
+}
+
+/// The error for an object without anything in the state that says which one it is.
+#[must_use]
+pub fn unidentified(noun: &str, id: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        format!("Unable to identify {noun}"),
+        format!(
+            "The state does not say which object the {noun} \"{id}\" is: it was written by an earlier version of the provider that ended \
+             before it was done. Nothing was changed. Remove the resource from the state and import it:\n\n    tofu state rm \
+             anklume_{noun}.<name>\n    tofu import anklume_{noun}.<name> {id}"
+        ),
+    )
+}
+
+/// The error for the destruction of an import that nothing tells from another object of its name.
+#[must_use]
+pub fn unmarked(noun: &str, id: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        format!("Unable to delete {noun}: it is not marked yet"),
+        format!(
+            "The {noun} \"{id}\" was imported and not changed since, so that it carries no mark that tells it from another one of this \
+             name. Nothing was deleted. Change something of it, such as its `description`, and apply, which marks it; then destroy it. Or \
+             remove it from the state and delete it with the `incus` command:\n\n    tofu state rm anklume_{noun}.<name>"
+        ),
+    )
+}
+
+/// The error for a state whose objects another server has.
+#[must_use]
+pub fn another_server(endpoint: &Endpoint, kept: &str, now: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::root(),
+        "Another Incus server",
+        format!(
+            "The objects of this state are on the Incus server with the certificate {kept}, and {endpoint} has the certificate {now} and \
+             none of them. Nothing was changed. Check `remote` and `address` of the provider block, `INCUS_REMOTE` and the other variables. If \
+             the server was reinstalled, or the objects shall be created anew on this one, accept it by its certificate:\n\n    \
+             provider \"anklume\" {{\n      accept_server = \"{now}\"\n    }}"
         ),
     )
 }

@@ -1,16 +1,22 @@
 //! What one configured provider knows: where Incus is, whose marks it writes, and what it has seen.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
 use super::domain::Addressing;
+use super::notes::Notes;
 use super::provider::Nft;
 use super::refusal;
-use super::volume::Notes;
-use crate::incus::{Client, Wait, remote};
-use crate::plugin::{Action, Diagnostics, Failure, Path, Plan, Problem, Stored, Value};
+use super::uid::Uid;
+use super::walk::Walk;
+use crate::incus::server::Server;
+use crate::incus::{self, Client, Wait, remote};
+use crate::plugin::{Diagnostic, Diagnostics, Failure, Path, Private, Problem, Stored, Value};
+
+/// Private state: the certificate fingerprint of the server that has the object.
+const SERVER: &str = "server";
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +76,15 @@ pub struct Options {
     pub unknown: Option<&'static str>,
     /// Where Incus is.
     pub remote: remote::Settings,
-    /// Whose fingerprints these are.
+    /// Name of the one state that this configuration is applied to; a part of each fingerprint.
     pub owner: String,
+    /// The default `owner` of versions before the backend record was read, `<working directory>:<workspace>`, whatever
+    /// `owner` is. Objects that those versions created carry its hash. Different states may share it.
+    pub legacy_owner: String,
+    /// Whether a create continues finished objects of this state, too: `ANKLUME_RECOVER=1`.
+    pub recovers: bool,
+    /// The certificate fingerprint of a server that may have none of the objects of the state.
+    pub accept_server: Option<String>,
     /// How zones are laid out.
     pub addressing: Addressing,
     /// `""`, or three digits and `-`.
@@ -96,14 +109,22 @@ pub struct Session {
     pub(super) domains: tokio::sync::Mutex<()>,
     /// Of volumes that were taken from instances.
     pub(super) notes: Notes,
+    /// The objects of this walk.
+    pub(super) walk: Walk,
     known: Mutex<Known>,
 }
 
-/// What has passed since ConfigureProvider, by kind and id.
+/// What this process has applied.
 #[derive(Default)]
 struct Known {
-    planned: HashMap<(String, String), usize>,
+    /// By kind and id.
     created: HashSet<(String, String)>,
+    /// The marks, by kind, of objects that a create has adopted.
+    adopted: HashSet<(String, String)>,
+    /// Whether it was reported that the server is another one.
+    elsewhere: bool,
+    /// Whether a read has found an object of the state.
+    found: bool,
 }
 
 impl Session {
@@ -115,6 +136,7 @@ impl Session {
             client: OnceCell::new(),
             domains: tokio::sync::Mutex::default(),
             notes: Notes::default(),
+            walk: Walk::default(),
             known: Mutex::default(),
         }
     }
@@ -153,10 +175,93 @@ impl Session {
         self.options.remote.address.as_deref()
     }
 
-    /// Whose fingerprints these are.
+    /// Name of the one state that this configuration is applied to.
     #[must_use]
     pub fn owner(&self) -> &str {
         &self.options.owner
+    }
+
+    /// The default owner of before 0.1.0.
+    #[must_use]
+    pub fn legacy_owner(&self) -> &str {
+        &self.options.legacy_owner
+    }
+
+    /// Whether a create continues finished objects of this state, too.
+    #[must_use]
+    pub fn recovers(&self) -> bool {
+        self.options.recovers
+    }
+
+    /// Keeps which server has an object that was just created. Costs one request of the process.
+    pub async fn keep_server(&self, client: &Client, private: &mut Private) {
+        // What fails here fails again with the next request.
+        if let Ok(server) = client.server().await {
+            keep(&server, private);
+        }
+    }
+
+    /// Notes that an object of the state was found on this server, and keeps which one that is: it is asked where `private`
+    /// does not say.
+    pub async fn found_here(&self, client: &Client, private: &mut Private) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).found = true;
+        match client.known_server() {
+            Some(server) => keep(server, private),
+            None if private.get(SERVER).is_none() => self.keep_server(client, private).await,
+            None => {}
+        }
+    }
+
+    /// Keeps on which server an object was before.
+    pub fn carry_server(&self, before: &Private, private: &mut Private) {
+        if let Some(server) = before.get(SERVER) {
+            private.set(SERVER, server);
+        }
+    }
+
+    /// Whether this is another server than the one that has the object of `private`, which then is not gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::server`].
+    pub async fn another_server(&self, client: &Client, private: &Private) -> Result<Option<Diagnostic>, incus::Error> {
+        let Some(kept) = private.get(SERVER) else { return Ok(None) };
+        let server = client.server().await?;
+        let now = server.environment.certificate_fingerprint.as_str();
+        // One that has other objects of the state is the same one with a new certificate. Domains are read before what is in
+        // them.
+        let has_others = self.known.lock().unwrap_or_else(PoisonError::into_inner).found;
+        let is_it = has_others || now.is_empty() || now == kept || self.options.accept_server.as_deref() == Some(now);
+        Ok((!is_it).then(|| refusal::another_server(client.endpoint(), kept, now)))
+    }
+
+    /// Whether this is the first time that another server is to be reported: once is enough.
+    pub fn reports_server(&self) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        !std::mem::replace(&mut known.elsewhere, true)
+    }
+
+    /// Notes that a create has adopted the object that carried `mark`.
+    pub fn take_over(&self, kind: &str, mark: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.adopted.insert((kind.to_owned(), mark.to_owned()));
+    }
+
+    /// Whether a create of this process has adopted the object that carried `mark`.
+    #[must_use]
+    pub fn was_taken_over(&self, kind: &str, mark: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.adopted.contains(&(kind.to_owned(), mark.to_owned()))
+    }
+
+    /// Refuses to delete an object that a create of this process has adopted: nothing was replaced.
+    ///
+    /// # Errors
+    ///
+    /// When it was adopted, and was no more than an interrupted create before.
+    pub fn replaced(&self, kind: &str, noun: &str, id: &str, uid: &Uid) -> Result<(), Diagnostics> {
+        let is_adopted = uid.marks().iter().any(|mark| self.was_taken_over(kind, mark));
+        if is_adopted && !uid.is_incomplete() { Err(refusal::nothing_replaced(noun, id).into()) } else { Ok(()) }
     }
 
     /// What is put before Incus names: `""`, or three digits and `-`.
@@ -249,25 +354,6 @@ impl Session {
         if self.options.images_unknown { None } else { self.image_source(reference).err() }
     }
 
-    /// Refuses the second plan of one kind and id since ConfigureProvider.
-    pub fn plan_once(&self, kind: &str, id: &str, plan: &mut Plan<'_>) {
-        if self.is_planned_twice(kind, id, plan) {
-            plan.diagnostics.error(Path::from("name"), "Name used twice", twice(kind, id));
-        }
-    }
-
-    /// Whether this is the second plan of one kind and id since ConfigureProvider. Destroys do not count, nor does the
-    /// second plan of a replacement, which has a null prior and private state.
-    pub fn is_planned_twice(&self, kind: &str, id: &str, plan: &Plan<'_>) -> bool {
-        if matches!(plan.action, Action::Destroy) || plan.is_replacement() {
-            return false;
-        }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = known.planned.entry((kind.to_owned(), id.to_owned())).or_insert(0);
-        *seen += 1;
-        *seen > 1
-    }
-
     /// Refuses the second create of one kind and id by this process.
     ///
     /// # Errors
@@ -294,6 +380,12 @@ impl Session {
     pub fn forget(&self, kind: &str, id: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.created.remove(&(kind.to_owned(), id.to_owned()));
+    }
+}
+
+fn keep(server: &Server, private: &mut Private) {
+    if !server.environment.certificate_fingerprint.is_empty() {
+        private.set(SERVER, server.environment.certificate_fingerprint.as_str());
     }
 }
 

@@ -41,11 +41,16 @@ pub fn check(value: &Value) -> Result<(), Problem> {
     value.as_str().map_or(Ok(()), |text| parse(text).map(|_| ()))
 }
 
+/// The size in bytes, without a unit; `None` for what is no size.
+#[must_use]
+pub fn canonical(value: &Value) -> Option<Value> {
+    value.as_str().and_then(|text| parse(text).ok()).map(|bytes| bytes.to_string().into())
+}
+
 /// Whether two spellings mean the same number of bytes.
 #[must_use]
 pub fn same(left: &Value, right: &Value) -> bool {
-    let bytes = |value: &Value| value.as_str().and_then(|text| parse(text).ok());
-    bytes(left).is_some() && bytes(left) == bytes(right)
+    canonical(left).is_some_and(|bytes| Some(bytes) == canonical(right))
 }
 
 fn invalid(text: &str, unit: &str, digits: &str) -> Problem {

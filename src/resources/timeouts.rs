@@ -13,7 +13,7 @@ use crate::plugin::{Attribute, Call, Value};
 #[must_use]
 pub fn attribute() -> Attribute {
     let step = |name: &'static str, what: &'static str| {
-        Attribute::string(name).optional().check(duration::check).same(duration::same).describe(what)
+        Attribute::string(name).optional().check(duration::check).canonical(duration::canonical).describe(what)
     };
     Attribute::single(
         "timeouts",

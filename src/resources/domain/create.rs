@@ -2,6 +2,7 @@
 
 use super::body::{Domain, Filtering};
 use super::neighbours;
+use super::schema;
 use super::state::Pieces;
 use super::subnet::{self, Subnet, Taken};
 use super::{KIND, LIMIT, failed};
@@ -9,9 +10,10 @@ use crate::incus::{
     self, Client, Endpoint, Wait, network, network::Network, profile, profile::Profile, project, project::Project,
     storage,
 };
-use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored};
+use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::Session;
+use crate::resources::uid::{self, Uid};
 use crate::resources::{refusal, timeouts};
 
 pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
@@ -26,22 +28,22 @@ async fn make(session: &Session, call: &Call, input: Create, domain: &Domain) ->
     let name = domain.name.as_str();
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
-    let marks = Marks::new(marks::fingerprint(session.owner(), KIND, name, &input.config, &[]));
+    let mut marks = Marks::new(fingerprint(session, name, &input.planned, &Value::Null));
     let failure = |error: &incus::Error| Failure::from(failed("create", name, error));
 
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
-    refuse_foreign(domain, &there, &marks)?;
+    refuse_foreign(session, domain, &there, &marks, &input.private)?;
+    there.configs().for_each(|config| marks.supersede(config));
     let pool = pool(client, domain.storage_pool.as_deref()).await?;
 
-    let mut private = Private::default();
-    marks::keep(&mut private, &marks.incarnation);
-    private.set("prefix", session.prefix());
-    let maker = Maker { client, domain, marks: &marks, wait: &wait };
-    let partial = |mut private: Private| {
-        let project = there.project.as_ref().map(|project| &project.config);
-        let network = there.network.as_ref().map(|network| &network.config);
-        marks::keep_before(&mut private, project.into_iter().chain(network));
-        Stored::new(input.planned.clone(), private)
+    let mut private = marks::private(session);
+    session.keep_server(client, &mut private).await;
+    let uid = Uid::new(session.prefix(), &marks.incarnation);
+    let maker = Maker { client, domain, marks: &marks, before: &there, wait: &wait };
+    let partial = |private: Private| {
+        let mut state = input.planned.clone();
+        state.set(uid::NAME, &uid.clone().or_still(there.configs()).incomplete());
+        Stored::new(state, private)
     };
     let turn = session.domains.lock().await;
     let (subnet, id) = match maker.bridge(session, there.network.as_ref()).await {
@@ -52,44 +54,66 @@ async fn make(session: &Session, call: &Call, input: Create, domain: &Domain) ->
     drop(turn);
 
     let made = async {
-        maker.project(there.project.is_some(), subnet, id).await?;
-        maker.profile(&pool).await?;
-        Pieces::fetch(client, session, name).await
+        maker.project(subnet, id).await?;
+        maker.profile(&pool).await.map_err(|error| failure(&error))?;
+        Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))
     };
     match made.await {
         Ok(pieces) => {
-            let state = pieces.state(session, name, &input.planned);
+            let mut state = pieces.state(session, name, &input.planned);
+            state.set(uid::NAME, &uid);
             let mut stored = Stored::new(state.clone(), pieces.private(private, &state));
             if !there.is_gone() {
-                stored.warnings.warning(
-                    Path::root(),
-                    "Continued an interrupted create",
-                    format!("Parts of the domain \"{name}\" were there already, made by an earlier apply of this configuration."),
-                );
+                there.configs().for_each(|config| session.take_over(KIND, marks::carried(config)));
+                stored.warnings.extend(refusal::continued("domain", name));
             }
             Ok(stored)
         }
-        Err(error) => Err(failure(&error).with_partial(partial(private))),
+        Err(failure) => Err(failure.with_partial(partial(private))),
     }
 }
 
 /// Anything of these names that was not made by an interrupted create of ours is left alone.
-fn refuse_foreign(domain: &Domain, there: &Pieces, marks: &Marks) -> Result<(), Diagnostic> {
-    let foreign = |config: &incus::Config| marks::recognise(config, &marks.fingerprint) == Found::Foreign;
-    if there.project.as_ref().is_some_and(|project| foreign(&project.config)) {
-        return Err(refusal::taken("domain", &domain.name, KIND, &domain.name));
+fn refuse_foreign(
+    session: &Session,
+    domain: &Domain,
+    there: &Pieces,
+    marks: &Marks,
+    replaces: &Private,
+) -> Result<(), Diagnostic> {
+    let known = |config: &incus::Config| match marks::recognise(session, config, &marks.fingerprint) {
+        Found::Ours if uid::is_being_replaced(replaces, config) => Found::Finished(None),
+        known => known,
+    };
+    let taken = |known: &Found| refusal::taken("domain", &domain.name, KIND, &domain.name, known);
+    if let Some(known) =
+        there.project.as_ref().map(|project| known(&project.config)).filter(|known| *known != Found::Ours)
+    {
+        return Err(taken(&known));
     }
-    match &there.network {
-        Some(network) if foreign(&network.config) || !network.managed => Err(Diagnostic::error(
-            Path::from("name"),
-            "Unable to create domain: its bridge exists",
-            format!(
-                "A network `{}` is on the host already and was not made by this configuration. It was left alone. Choose another name, or remove it:\n\n    incus network delete {}",
-                domain.bridge, domain.bridge
-            ),
-        )),
-        _ => Ok(()),
+    match there.network.as_ref().map(|network| (network.managed, known(&network.config))) {
+        None | Some((true, Found::Ours)) => Ok(()),
+        Some((true, finished @ Found::Finished(_))) => Err(taken(&finished)),
+        Some(_) => Err(bridge_exists(&domain.bridge)),
     }
+}
+
+fn bridge_exists(bridge: &str) -> Diagnostic {
+    Diagnostic::error(
+        Path::from("name"),
+        "Unable to create domain: its bridge exists",
+        format!(
+            "A network `{bridge}` exists on the host already, without a mark that proves that this configuration created it. It was left alone. \
+             Choose another name, or remove it:\n\n    incus network delete {bridge}"
+        ),
+    )
+}
+
+/// The fingerprint of a domain. Whoever writes out the pool or the subnet that the server chose changes nothing.
+pub(super) fn fingerprint(session: &Session, name: &str, planned: &Value, prior: &Value) -> String {
+    let mut settings = schema::schema().settings(planned, prior);
+    ["subnet", "subnet_id", "storage_pool"].into_iter().for_each(|chosen| settings.set(chosen, Value::Null));
+    marks::fingerprint(session.owner(), KIND, name, &settings)
 }
 
 /// The pool that was asked for, or the only one there is.
@@ -121,14 +145,22 @@ pub(super) fn filtering(client: &Client) -> Filtering {
     if local && on() { Filtering::WithIpv6 } else { Filtering::WithoutIpv6 }
 }
 
+/// The cause where core has turned the order of a replacement round.
+const SPREAD: &str = " If this plan replaces the domain that has it, take `create_before_destroy` off the domain and off all that depends on \
+                      it, profiles above all: core spreads it to what a resource depends on, and then creates the new domain before the old one is \
+                      destroyed.";
+
 /// Who overlaps with the subnet of a domain.
 pub(super) fn overlaps(subnet: Subnet, other: &Taken) -> Diagnostic {
     Diagnostic::error(
         Path::from("subnet"),
         "Subnet in use",
         format!(
-            "{subnet} overlaps with {} of `{}` on the Incus host. Nothing was made. Choose another `subnet_id` or `subnet`, or leave both unset: the lowest free one is taken then.",
-            other.net, other.holder
+            "{subnet} overlaps with {} of `{}` on the Incus host. Nothing was created. Choose another `subnet_id` or `subnet`, or leave both \
+             unset: the lowest free one is taken then.{}",
+            other.net,
+            other.holder,
+            if other.is_marked { SPREAD } else { "" }
         ),
     )
 }
@@ -138,6 +170,8 @@ pub(super) struct Maker<'a> {
     pub(super) client: &'a Client,
     pub(super) domain: &'a Domain,
     pub(super) marks: &'a Marks,
+    /// What was there when it was decided to write it.
+    pub(super) before: &'a Pieces,
     pub(super) wait: &'a Wait,
 }
 
@@ -157,7 +191,7 @@ impl Maker<'_> {
             let kept =
                 wanted.or_else(|| there.config.get("ipv4.address").and_then(|address| Subnet::of_bridge(address)));
             if let Some(subnet) = kept {
-                self.rewrite_bridge(subnet).await.map_err(|error| failure(&error))?;
+                self.rewrite_bridge(there, subnet).await?;
                 return Ok((subnet, number(subnet)));
             }
         }
@@ -175,7 +209,7 @@ impl Maker<'_> {
             let rival = match self.client.run(network::create(&self.network(subnet)), self.wait).await {
                 Ok(_) => self.rival(subnet).await.map_err(|error| failure(&error))?,
                 Err(error) if matches!(error.refusal(), Some(incus::Refusal::GatewayTaken)) => {
-                    Some(Taken { holder: "another bridge".to_owned(), net: subnet.net() })
+                    Some(Taken { holder: "another bridge".to_owned(), net: subnet.net(), is_marked: false })
                 }
                 Err(error) => return Err(failure(&error)),
             };
@@ -211,35 +245,50 @@ impl Maker<'_> {
         }
     }
 
-    async fn rewrite_bridge(&self, subnet: Subnet) -> Result<(), incus::Error> {
+    async fn rewrite_bridge(&self, there: &Network, subnet: Subnet) -> Result<(), Failure> {
+        let mut is_it = true;
         let write = |network: &mut Network| {
-            self.marks.write(&mut network.config);
-            self.domain.apply_network(network, subnet);
-            true
+            is_it = self.marks.may_replace(marks::carried(&there.config), &network.config);
+            if is_it {
+                self.marks.write(&mut network.config);
+                self.domain.apply_network(network, subnet);
+            }
+            is_it
         };
-        self.client.modify(network::get(&self.domain.bridge), write, self.wait).await.map(|_| ())
+        let written = self.client.modify(network::get(&self.domain.bridge), write, self.wait).await;
+        written.map_err(|error| failed("create", &self.domain.name, &error))?;
+        if is_it { Ok(()) } else { Err(bridge_exists(&self.domain.bridge).into()) }
     }
 
-    /// Whether a bridge of these marks stands after [`Self::bridge`] has failed; so it counts where that cannot be told.
+    /// Whether a bridge of these marks exists after [`Self::bridge`] has failed; so it counts where that cannot be told.
     async fn left_bridge(&self) -> bool {
         let client = self.client.reading(&Wait::afterwards());
         match client.find::<Network>(network::get(&self.domain.bridge)).await {
-            Ok(found) => {
-                found.is_some_and(|network| marks::recognise(&network.config, &self.marks.fingerprint) == Found::Ours)
-            }
+            Ok(found) => found.is_some_and(|network| marks::carried(&network.config) == self.marks.incarnation),
             Err(_) => true,
         }
     }
 
     /// Makes the project, or brings the one there is to what is wanted.
-    pub(super) async fn project(&self, there: bool, subnet: Subnet, id: Option<u8>) -> Result<(), incus::Error> {
+    pub(super) async fn project(&self, subnet: Subnet, id: Option<u8>) -> Result<(), Failure> {
         let write = |project: &mut Project| {
             self.marks.write(&mut project.config);
             self.domain.apply_project(project, subnet, id);
-            true
         };
-        if there {
-            return self.client.modify(project::get(&self.domain.project), write, self.wait).await.map(|_| ());
+        let failure = |error: &incus::Error| Failure::from(failed("create", &self.domain.name, error));
+        if let Some(there) = &self.before.project {
+            let mut is_it = true;
+            let rewrite = |project: &mut Project| {
+                is_it = self.marks.may_replace(marks::carried(&there.config), &project.config);
+                if is_it {
+                    write(project);
+                }
+                is_it
+            };
+            let request = project::get(&self.domain.project);
+            self.client.modify(request, rewrite, self.wait).await.map_err(|error| failure(&error))?;
+            let taken = || refusal::taken("domain", &self.domain.name, KIND, &self.domain.name, &Found::Foreign);
+            return if is_it { Ok(()) } else { Err(taken().into()) };
         }
         let mut project = Project { config: Domain::features(), ..Project::default() };
         write(&mut project);
@@ -248,7 +297,7 @@ impl Maker<'_> {
             description: project.description,
             config: project.config,
         };
-        self.client.run(project::create(&body), self.wait).await.map(|_| ())
+        self.client.run(project::create(&body), self.wait).await.map(|_| ()).map_err(|error| failure(&error))
     }
 
     /// Fills the project's `default` profile.

@@ -7,19 +7,28 @@ use percent_encoding::percent_decode_str;
 use super::state::Pieces;
 use super::{KIND, LIMIT, failed};
 use crate::incus::is_true;
-use crate::incus::{self, Client, Wait, image, instance, network, profile, project, project::Project, volume};
+use crate::incus::{
+    self, Client, Wait, image, instance, network, network::Network, profile, project, project::Project, volume,
+};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
-use crate::resources::{keys, marks, name, refusal, timeouts};
+use crate::resources::{keys, marks, name, refusal, timeouts, uid};
 
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
-    refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
+    let uid = uid::expect(session, "domain", &prior.state, &prior.private)?;
     let name = prior.state.get("name").as_str().unwrap_or_default();
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
     let failure = |error: &incus::Error| Failure::from(failed("delete", name, error));
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
-    let ours = |config: &incus::Config| marks::same_incarnation(config, &prior.private);
+    let ours = |config: &incus::Config| uid.owns(config, None);
+    if !there.has_any(&uid) {
+        session.replaced(KIND, "domain", name, &uid)?;
+        return uid::deleted(session, client, "domain", &prior.private).await;
+    }
+    if there.configs().any(|config| ours(config) && uid.is_indistinct(config)) {
+        return Err(refusal::unmarked("domain", name).into());
+    }
     let network = there.network.as_ref().filter(|network| network.managed && ours(&network.config));
     // A stranger of the same name stays, and what of it is on our bridge is in the way.
     let project = there.project.as_ref().filter(|project| ours(&project.config));
@@ -30,8 +39,22 @@ pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Res
         }
     }
     if let Some(project) = project {
-        empty(client, name, session.prefix(), project, prior.state.get("force_destroy").as_bool() == Some(true), &wait)
-            .await?;
+        let force = prior.state.get("force_destroy").as_bool() == Some(true);
+        let emptied = empty(client, name, session.prefix(), project, force, &wait).await?;
+        // Emptying takes its time, in which another one may have got the name.
+        if emptied {
+            let still = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
+            let is_other = |before: &incus::Config, now: Option<&incus::Config>| {
+                now.is_some_and(|now| marks::carried(now) != marks::carried(before))
+            };
+            let of_network =
+                |network: &Network| is_other(&network.config, still.network.as_ref().map(|network| &network.config));
+            if is_other(&project.config, still.project.as_ref().map(|project| &project.config))
+                || network.is_some_and(of_network)
+            {
+                return Err(refusal::stranger("domain", name).into());
+            }
+        }
         gone(client.run(project::delete(&project.name), &wait).await).map_err(|error| failure(&error))?;
     }
     if let Some(network) = network {
@@ -112,6 +135,7 @@ fn held(path: &str) -> Option<Held> {
     }
 }
 
+/// Deletes what the project holds, as far as `force` or its kind allows it; whether there was anything.
 async fn empty(
     client: &Client,
     name: &str,
@@ -119,7 +143,7 @@ async fn empty(
     found: &Project,
     force: bool,
     wait: &Wait,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let failure = |error: &incus::Error| Failure::from(failed("delete", name, error));
     let project = found.name.as_str();
     let mut holds = Vec::new();
@@ -178,7 +202,7 @@ async fn empty(
             remove(client, project, held, wait).await.map_err(|error| failure(&error))?;
         }
     }
-    Ok(())
+    Ok(!holds.is_empty())
 }
 
 async fn remove(client: &Client, project: &str, held: &Held, wait: &Wait) -> Result<(), incus::Error> {

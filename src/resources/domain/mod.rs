@@ -16,10 +16,11 @@ use async_trait::async_trait;
 
 use self::state::Pieces;
 use super::session::Session;
+use super::uid::{self, Uid};
 use super::{marks, refusal, timeouts};
 use crate::incus;
 use crate::plugin::{
-    Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Private, Resource, Schema, Stored, Update, Value,
+    Call, Create, Diagnostic, Diagnostics, Failure, Path, Plan, Resource, Schema, Stored, Update, Value,
 };
 
 pub use self::subnet::{Addressing, Trust};
@@ -48,27 +49,21 @@ impl Resource<Session> for Domain {
         plan::plan(session, plan);
     }
 
+    fn seen(&self, session: &Session, prior: &Value) -> Diagnostics {
+        session.walk.pass(KIND, prior).map(Diagnostics::from).unwrap_or_default()
+    }
+
     async fn create(&self, session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
         create::create(session, call, input).await
     }
 
     async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
-        refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
-        let name = current.state.get("name").as_str().unwrap_or_default();
-        let client = session.client_until(&timeouts::of_read(call, &current.state)).await?;
-        let pieces = Pieces::shared(&client, session, name).await.map_err(|error| failed("read", name, &error))?;
-        let pieces = own(pieces, &current.private);
-        if pieces.is_gone() {
-            return Ok(None);
+        let before = current.state.clone();
+        let read = refresh(session, call, current).await;
+        if let Ok(read) = &read {
+            session.walk.read(KIND, &before, read.as_ref().map_or(&Value::Null, |stored| &stored.state));
         }
-        let mut state = pieces.state(session, name, &current.state);
-        let private = match marks::is_lost(&current.private) {
-            true => pieces.found_again(session),
-            false => current.private,
-        };
-        let private = pieces.private(private, &state);
-        pieces.show_moved(&mut state, &private);
-        Ok(Some(Stored::new(state, private)))
+        read
     }
 
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
@@ -104,21 +99,40 @@ impl Resource<Session> for Domain {
         state::adoptable(project, network)?;
         let mut prior = Value::object();
         prior.set("timeouts", timeouts::stored(&project.config));
-        let state = pieces.state(session, id, &prior);
-        let private = pieces.private(pieces.found_again(session), &state);
+        let mut state = pieces.state(session, id, &prior);
+        let uid = Uid::new(session.prefix(), marks::carried(&project.config)).or_still([&network.config]);
+        state.set(uid::NAME, &pieces.confirmed(uid));
+        let private = pieces.private(marks::private(session), &state);
         Ok(Stored::new(state, private))
     }
 }
 
-/// The pieces without those of another incarnation: what others made under a name of ours counts as missing.
-fn own(pieces: Pieces, private: &Private) -> Pieces {
-    let Pieces { project, network, profile } = pieces;
-    let project = project.filter(|project| marks::same_incarnation(&project.config, private));
-    Pieces {
-        network: network.filter(|network| marks::same_incarnation(&network.config, private)),
-        profile: profile.filter(|_| project.is_some()),
-        project,
+async fn refresh(session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+    let uid = uid::find(session, &current.state, &current.private)?;
+    let name = current.state.get("name").as_str().unwrap_or_default().to_owned();
+    let client = session.client_until(&timeouts::of_read(call, &current.state)).await?;
+    let failure = |error: &incus::Error| failed("read", &name, error);
+    let pieces = Pieces::shared(&client, session, &name).await.map_err(|error| failure(&error))?;
+    if let Some(uid) = &uid {
+        pieces.refuse_strangers(&name, uid)?;
+        if !pieces.has_any(uid) {
+            return uid::absent(session, &client, "domain", current, pieces.configs().next()).await;
+        }
+    } else if pieces.is_gone() {
+        return uid::absent(session, &client, "domain", current, None).await;
     }
+    let mut state = pieces.state(session, &name, &current.state);
+    let mut private = match marks::is_lost(&current.private) {
+        true => marks::private(session),
+        false => current.private,
+    };
+    session.found_here(&client, &mut private).await;
+    let private = pieces.private(private, &state);
+    pieces.show_moved(&mut state, &private);
+    let is_whole = pieces.project.is_some() && pieces.network.is_some() && pieces.profile.is_some();
+    let confirmed = uid.map(|uid| pieces.confirmed(uid));
+    state.set(uid::NAME, confirmed.map(|uid| if is_whole { uid.complete() } else { uid }.to_string()));
+    Ok(Some(Stored::new(state, private)))
 }
 
 fn failed(verb: &str, name: &str, error: &incus::Error) -> Diagnostic {

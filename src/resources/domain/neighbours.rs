@@ -5,6 +5,7 @@ use ipnet::Ipv4Net;
 
 use super::subnet::Taken;
 use crate::incus::{self, Client, network, network::Network};
+use crate::resources::marks;
 
 /// Networks that may hold an address of the host's; loopback does not. `unknown` is what Incus calls tunnels (WireGuard,
 /// tun) and the ends of containers' pairs.
@@ -34,7 +35,7 @@ pub(super) async fn taken(client: &Client, own: &str) -> Result<Vec<Taken>, incu
     for (holder, state) in states {
         taken.extend(state.addresses.iter().filter(|address| address.family == "inet").filter_map(|address| {
             let net: Ipv4Net = format!("{}/{}", address.address, address.netmask).parse().ok()?;
-            Some(Taken { holder: holder.clone(), net: net.trunc() })
+            Some(Taken { holder: holder.clone(), net: net.trunc(), is_marked: false })
         }));
     }
     Ok(taken)
@@ -47,7 +48,8 @@ pub(super) fn managed(networks: &[Network], own: &str) -> Vec<Taken> {
         .filter(|network| network.managed && network.name != own)
         .filter_map(|network| {
             let net: Ipv4Net = network.config.get("ipv4.address")?.parse().ok()?;
-            Some(Taken { holder: network.name.clone(), net: net.trunc() })
+            let is_marked = !marks::carried(&network.config).is_empty();
+            Some(Taken { holder: network.name.clone(), net: net.trunc(), is_marked })
         })
         .collect()
 }

@@ -2,8 +2,8 @@
 
 use super::subnet::{Addressing, Subnet, Trust};
 use crate::plugin::{Action, Path, Plan, Problem, Value};
-use crate::resources::name;
 use crate::resources::session::Session;
+use crate::resources::{name, uid};
 
 const DERIVED: [&str; 5] = ["subnet", "subnet_id", "gateway", "static_range", "dhcp_range"];
 
@@ -15,12 +15,13 @@ pub(super) const POOL: &str = "storage_pool";
 pub(super) const IPV6: &str = "ipv6";
 
 pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
+    session.walk.plan(super::KIND, plan);
+    uid::refuse_unmarked("domain", plan);
     if matches!(plan.action, Action::Destroy) {
         return;
     }
     if let Some(name) = plan.planned.get("name").as_str().map(str::to_owned) {
         check_length(session, &name, plan);
-        session.plan_once(super::KIND, &name, plan);
         plan.set("id", name.as_str());
         plan.set("project", session.project(&name));
         plan.set("bridge", session.bridge(&name));
@@ -47,6 +48,7 @@ pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
             .for_each(|name| plan.unknown(name)),
         Err(problem) => plan.diagnostics.error(Path::from("trust_level"), problem.summary, problem.detail),
     }
+    uid::plan(plan);
 }
 
 enum Wanted {

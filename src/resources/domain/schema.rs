@@ -5,7 +5,7 @@ use ipnet::Ipv6Net;
 use super::subnet::{Subnet, Trust};
 use crate::plugin::{Attribute, Diagnostics, Path, Problem, Schema, Value};
 use crate::resources::keys::{self, Own};
-use crate::resources::{name, timeouts};
+use crate::resources::{name, timeouts, uid};
 
 /// Project keys that have an attribute, or that make the project a compartment.
 pub(super) const PROJECT_KEYS: &[Own] = &[
@@ -35,6 +35,7 @@ pub(super) fn schema() -> Schema {
          every domain.",
         vec![
             Attribute::string("id").computed().describe("The name."),
+            uid::attribute(),
             Attribute::string("name").required().replace().check(name::domain).describe(
                 "Name of the domain: lower-case letters, digits and `-`, at most 11 characters (7 with a `nesting_prefix`). A change replaces it.",
             ),

@@ -8,7 +8,8 @@ use crate::incus::is_true;
 use crate::incus::{self, Client, network, network::Network, profile, profile::Profile, project, project::Project};
 use crate::plugin::{Diagnostic, Path, Private, Value};
 use crate::resources::session::Session;
-use crate::resources::{keys, marks};
+use crate::resources::uid::{self, Uid};
+use crate::resources::{keys, marks, refusal};
 
 /// The three objects of a domain, as far as they are there.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,7 @@ impl Pieces {
         keep(&["timeouts", "trust_level", "subnet", "subnet_id", "nat", "ipv6", "nic_filtering", "storage_pool"]);
         keep(&["config", "network_config", "force_destroy", "gateway", "static_range", "dhcp_range", "description"]);
         state.set("id", name);
+        state.set(uid::NAME, prior.get(uid::NAME).clone());
         state.set("name", name);
         state.set("project", self.project.as_ref().map(|_| session.project(name)));
         state.set("bridge", self.network.as_ref().map(|_| session.bridge(name)));
@@ -108,16 +110,36 @@ impl Pieces {
         }
     }
 
-    /// The marks that stand on project and bridge, to be kept beside the state.
-    pub(super) fn found_again(&self, session: &Session) -> Private {
-        let mut private = Private::default();
-        private.set("prefix", session.prefix());
-        let of = |config: Option<&incus::Config>| config.map_or("", marks::carried).to_owned();
-        let project = of(self.project.as_ref().map(|project| &project.config));
-        marks::keep(&mut private, &project);
-        let network = self.network.as_ref().map(|network| &network.config);
-        marks::keep_before(&mut private, network.filter(|config| marks::carried(config) != project));
-        private
+    /// The keys of project and bridge, as far as they are there.
+    pub(super) fn configs(&self) -> impl Iterator<Item = &incus::Config> {
+        let project = self.project.iter().map(|project| &project.config);
+        project.chain(self.network.iter().map(|network| &network.config))
+    }
+
+    /// Whether one of them is the object of `uid`.
+    pub(super) fn has_any(&self, uid: &Uid) -> bool {
+        self.configs().any(|config| uid.owns(config, None))
+    }
+
+    /// The identity once these were found.
+    pub(super) fn confirmed(&self, uid: Uid) -> Uid {
+        let mut marks = self.configs().map(marks::carried);
+        match (marks.next(), self.configs().next()) {
+            (Some(first), Some(config)) if marks.all(|mark| mark == first) => uid.confirmed(config, None),
+            _ => uid,
+        }
+    }
+
+    /// Refuses a domain of which one piece is the object of `uid`, and the other somebody else's.
+    pub(super) fn refuse_strangers(&self, name: &str, uid: &Uid) -> Result<(), Diagnostic> {
+        let (Some(project), Some(network)) = (&self.project, &self.network) else { return Ok(()) };
+        let of_project = format!("project `{}`", project.name);
+        let of_network = format!("bridge `{}`", network.name);
+        match (uid.owns(&project.config, None), uid.owns(&network.config, None)) {
+            (true, false) => Err(refusal::stranger_piece(name, &of_project, &of_network)),
+            (false, true) => Err(refusal::stranger_piece(name, &of_network, &of_project)),
+            _ => Ok(()),
+        }
     }
 
     /// What is remembered beside the state: the subnet and pool that the domain was given.

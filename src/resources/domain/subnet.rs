@@ -199,6 +199,8 @@ pub struct Taken {
     pub holder: String,
     /// Its addresses.
     pub net: Ipv4Net,
+    /// Whether it carries the mark of a domain.
+    pub is_marked: bool,
 }
 
 /// Who holds a network that overlaps with `subnet`.
@@ -228,7 +230,7 @@ mod tests {
     use super::*;
 
     fn taken(net: &str) -> Taken {
-        Taken { holder: "x".to_owned(), net: net.parse().unwrap() }
+        Taken { holder: "x".to_owned(), net: net.parse().unwrap(), is_marked: false }
     }
 
     #[test]

@@ -1,23 +1,24 @@
 //! Changing a domain in place; a piece that is missing is made again.
 
 use super::body::Domain;
-use super::create::{Maker, overlaps, pool};
+use super::create::{Maker, fingerprint, overlaps, pool};
 use super::neighbours;
 use super::plan::{IPV6, POOL, SUBNET};
 use super::state::Pieces;
 use super::subnet::{self, Subnet};
-use super::{KIND, LIMIT, failed};
+use super::{LIMIT, failed};
 use crate::incus::{self, Client, instance, network, network::Network, project, project::Project};
-use crate::plugin::{Call, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Update};
+use crate::plugin::{Call, Diagnostic, Diagnostics, Failure, Path, Stored, Update};
 use crate::resources::marks::{self, Marks};
 use crate::resources::session::Session;
+use crate::resources::uid::{self, Uid};
 use crate::resources::{meanwhile, refusal, timeouts};
 
 /// What is written in whole, so that what others wrote there meanwhile would be lost.
 const WATCHED: &[&str] = &["config", "network_config", "subnet", "force_destroy"];
 
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
-    refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
+    let uid = uid::expect(session, "domain", &input.prior, &input.private)?;
     let mut domain = Domain::from_value(&input.planned).map_err(|error| refusal::defect("the domain", error))?;
     domain.chosen_ipv6 = input.private.get(IPV6).map(str::to_owned);
     let domain = domain;
@@ -26,7 +27,10 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
     let failure = |error: &incus::Error| Failure::from(failed("update", name, error));
     let there = Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))?;
-    refuse_strangers(&there, &domain, &input.private)?;
+    there.refuse_strangers(&domain.name, &uid)?;
+    if there.configs().any(|config| !uid.owns(config, None)) {
+        return Err(refusal::stranger("domain", name).into());
+    }
     let changes = |pieces: &Pieces| {
         let now = [&input.prior, &input.planned].map(|like| pieces.state(session, name, like));
         let mut changes = meanwhile::changes(&input, WATCHED, [&now[0], &now[1]]);
@@ -39,8 +43,9 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     if !refused.is_empty() {
         return Err(refused.into());
     }
-    let marks = kept_marks(session, &there, &input);
-    let maker = Maker { client, domain: &domain, marks: &marks, wait: &wait };
+    let marks = Marks::new(fingerprint(session, name, &input.planned, &input.prior)).of(&uid);
+    let written = Uid::new(session.prefix(), &marks.incarnation);
+    let maker = Maker { client, domain: &domain, marks: &marks, before: &there, wait: &wait };
     let pool = match &domain.storage_pool {
         Some(wanted) if input.prior.get("storage_pool").as_str() == Some(wanted) => wanted.clone(),
         wanted => pool(client, wanted.as_deref()).await?,
@@ -57,11 +62,15 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
             }
             let mut refused = Diagnostics::default();
             let write = |network: &mut Network| {
-                refused = match marks::same_incarnation(&network.config, &input.private) {
+                refused = match uid.owns(&network.config, None) {
                     true => changes(&Pieces { network: Some(network.clone()), ..there.clone() }),
                     false => refusal::stranger("bridge", &domain.bridge).into(),
                 };
-                refused.is_empty() && domain.apply_network(network, subnet)
+                let before = network.config.clone();
+                if refused.is_empty() {
+                    marks.write(&mut network.config);
+                }
+                refused.is_empty() && (domain.apply_network(network, subnet) | (before != network.config))
             };
             client.modify(network::get(&domain.bridge), write, &wait).await.map_err(|error| failure(&error))?;
             if !refused.is_empty() {
@@ -72,6 +81,9 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         _ => {
             let _turn = session.domains.lock().await;
             let there = maker.bridge_there().await.map_err(|error| failure(&error))?;
+            if there.as_ref().is_some_and(|bridge| !uid.owns(&bridge.config, None)) {
+                return Err(refusal::stranger("bridge", &domain.bridge).into());
+            }
             maker.bridge(session, there.as_ref()).await?
         }
     };
@@ -79,25 +91,31 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         if there.project.is_some() {
             let mut refused = Diagnostics::default();
             let write = |project: &mut Project| {
-                refused = match marks::same_incarnation(&project.config, &input.private) {
+                refused = match uid.owns(&project.config, None) {
                     true => changes(&Pieces { project: Some(project.clone()), ..there.clone() }),
                     false => refusal::stranger("project", &domain.project).into(),
                 };
-                refused.is_empty() && domain.apply_project(project, subnet, id)
+                let before = project.config.clone();
+                if refused.is_empty() {
+                    marks.write(&mut project.config);
+                }
+                refused.is_empty() && (domain.apply_project(project, subnet, id) | (before != project.config))
             };
             client.modify(project::get(&domain.project), write, &wait).await.map_err(|error| failure(&error))?;
             if !refused.is_empty() {
                 return Err(refused.into());
             }
         } else {
-            maker.project(false, subnet, id).await.map_err(|error| failure(&error))?;
+            maker.project(subnet, id).await?;
         }
         maker.profile(&pool).await.map_err(|error| failure(&error))?;
         Pieces::fetch(client, session, name).await.map_err(|error| failure(&error))
     };
     let pieces: Pieces = changed.await?;
-    let state = pieces.state(session, name, &input.planned);
+    let mut state = pieces.state(session, name, &input.planned);
+    state.set(uid::NAME, &written);
     let mut private = input.private;
+    marks::written(session, &mut private);
     private.set(SUBNET, subnet.to_string());
     private.set(POOL, pool);
     match pieces.chosen_ipv6().filter(|_| domain.ipv6 == "auto") {
@@ -105,32 +123,6 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         None => private.remove(IPV6),
     }
     Ok(Stored::new(state, private))
-}
-
-/// The marks of what is there; new ones only where a piece has to be made again.
-fn kept_marks(session: &Session, there: &Pieces, input: &Update) -> Marks {
-    let config =
-        there.project.as_ref().map(|project| &project.config).or(there.network.as_ref().map(|network| &network.config));
-    let kept = |key: &str| config.and_then(|config| config.get(key)).cloned();
-    let name = input.planned.get("name").as_str().unwrap_or_default();
-    let mut marks = Marks::new(
-        kept(marks::FINGERPRINT).unwrap_or_else(|| marks::fingerprint(session.owner(), KIND, name, &input.config, &[])),
-    );
-    // Empty where objects without one were imported: what is made again beside them carries none either.
-    marks::kept(&input.private).clone_into(&mut marks.incarnation);
-    marks
-}
-
-/// Refuses to touch what others made under a name of ours.
-fn refuse_strangers(there: &Pieces, domain: &Domain, private: &Private) -> Result<(), Diagnostic> {
-    let stranger = |config: &incus::Config| !marks::same_incarnation(config, private);
-    if there.project.as_ref().is_some_and(|project| stranger(&project.config)) {
-        return Err(refusal::stranger("project", &domain.project));
-    }
-    if there.network.as_ref().is_some_and(|network| stranger(&network.config)) {
-        return Err(refusal::stranger("bridge", &domain.bridge));
-    }
-    Ok(())
 }
 
 /// Refuses a subnet that overlaps with another network.

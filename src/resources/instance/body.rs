@@ -11,8 +11,7 @@ use crate::incus::{Config, Devices};
 use crate::plugin::{DecodeError, Value};
 use crate::resources::cloud_init::{self, CloudInit};
 use crate::resources::keys::{self, Own};
-use crate::resources::marks;
-use crate::resources::volume::NOTES;
+use crate::resources::{marks, notes};
 
 /// Keys with an attribute of their own.
 pub(super) const OWN: &[Own] = &keys::joined::<14>(
@@ -292,8 +291,8 @@ impl Model {
             ("restart_on_update", (!restart_on_update).then(|| "false".to_owned())),
         ];
         stored.into_iter().for_each(|(name, value)| keys::put(config, &marks::stored(name), value));
-        // What a deleted volume left: the devices are written as configured.
-        config.retain(|key, _| !key.starts_with(NOTES));
+        // What a deleted volume or profile left: devices and profiles are written as configured.
+        config.retain(|key, _| !notes::is_note(key));
     }
 
     /// Brings a whole instance to what is configured; returns whether anything changed.

@@ -10,12 +10,13 @@ use super::state::{self, Seen};
 use super::target::{self, Target};
 use super::update::{self, Change, Restart, Unconverged};
 use super::wait::{self, Up};
-use super::{KIND, SECRET, preflight, read, unready};
+use super::{KIND, preflight, read, unready};
 use crate::incus::instance::{self, Instance, Source};
 use crate::incus::{Client, Config, Devices, Error, Refusal, Wait};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::{ImageReference, Session};
+use crate::resources::uid::{self, Uid};
 use crate::resources::{refusal, timeouts};
 
 /// The download of an image included.
@@ -44,15 +45,17 @@ struct Creation<'s> {
     inherited: Inherited,
     source: Source,
     marks: Marks,
-    /// Whose it is.
+    uid: Uid,
+    /// Hash of the owner, stored as [`marks::OWNER`].
     owner: String,
     private: Private,
+    session: &'s Session,
     wait: Wait,
 }
 
 impl<'s> Creation<'s> {
     async fn prepare(
-        session: &Session,
+        session: &'s Session,
         client: &'s Client,
         call: &Call,
         input: &Create,
@@ -65,19 +68,21 @@ impl<'s> Creation<'s> {
             true => preflight::inherited("create", &target, &model).await?,
             false => Inherited::default(),
         };
-        let fingerprint = marks::fingerprint(session.owner(), KIND, &model.id(), &input.config, SECRET);
-        let marks = Marks::new(fingerprint);
-        let private = target::private(session, &marks.incarnation, &model);
+        let id = model.id();
+        let marks = Marks::new(target::fingerprint(session, &id, &input.config, &input.planned, &Value::Null));
+        let uid = Uid::new(session.prefix(), &marks.incarnation);
+        let private = target::private(session, &model);
         let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
         let owner = marks::of_owner(session.owner());
-        Ok(Self { target, model, inherited, source, marks, owner, private, wait })
+        Ok(Self { target, model, inherited, source, marks, uid, owner, private, session, wait })
     }
 
-    async fn run(self, input: &Create) -> Result<Stored, Failure> {
+    async fn run(mut self, input: &Create) -> Result<Stored, Failure> {
         let has_start = match self.target.client.server().await {
             Ok(server) => server.has("instance_create_start"),
             Err(error) => return Err(self.target.failure("create", &error)),
         };
+        self.session.keep_server(self.target.client, &mut self.private).await;
         preflight::address("create", &self.target, &self.model, &self.inherited).await?;
         let mut starts = has_start;
         let body = self.body(has_start);
@@ -114,6 +119,8 @@ impl<'s> Creation<'s> {
             return self.not_up(input, error).await;
         }
         match wait::until_up(&self.target, &self.model, Instant::now(), &self.wait).await {
+            // Its name may have changed hands while it was waited for.
+            Ok(up) if !self.uid.has_mark_of(&up.found.config) => Err(self.taken(&Found::Foreign).into()),
             Ok(mut up) => {
                 if anew {
                     up.warnings.warning(
@@ -162,19 +169,23 @@ impl<'s> Creation<'s> {
     }
 
     fn stored(self, planned: &Value, up: Up) -> Stored {
-        let state = state::state(&up.found, planned, read::owned(&self.private), &up.seen);
+        let mut state = state::state(&up.found, planned, read::owned(&self.private), &up.seen);
+        state.set(uid::NAME, &self.uid.with_witness(up.found.uuid()));
         Stored { state, private: self.private, warnings: up.warnings }
     }
 
     /// As planned, of what could not be looked at.
     fn unseen(self, input: &Create) -> Stored {
-        Stored::new(input.planned.clone(), self.private)
+        let mut state = input.planned.clone();
+        state.set(uid::NAME, &self.uid.incomplete());
+        Stored::new(state, self.private)
     }
 
     /// What is not usable is accepted as it is.
     async fn carry_on(self, input: &Create, error: &Error, mut warnings: Diagnostics) -> Result<Stored, Failure> {
         let found = match self.target.look_back().await {
-            Ok(Some(found)) => found,
+            Ok(Some(found)) if self.uid.has_mark_of(&found.config) => found,
+            Ok(Some(_)) => return Err(self.taken(&Found::Foreign).into()),
             Ok(None) => return Err(self.failure(error).await),
             Err(_) => return Err(self.failure(error).await.with_partial(self.unseen(input))),
         };
@@ -191,7 +202,8 @@ impl<'s> Creation<'s> {
         let (client, target) = (self.target.client, &self.target);
         let get = instance::get(&target.project, &target.name);
         let is_ours = |found: &Instance| {
-            found.is_half_made() && marks::recognise(&found.config, &self.marks.fingerprint) != Found::Foreign
+            found.is_half_made()
+                && marks::recognise(self.session, &found.config, &self.marks.fingerprint) == Found::Ours
         };
         if target.fetch().await?.is_some_and(|found| !is_ours(&found)) {
             return Ok(false);
@@ -202,7 +214,7 @@ impl<'s> Creation<'s> {
             return Ok(false);
         }
         self.lift(&mut found).await;
-        client.delete_instance(&target.project, &target.name, &self.wait).await?;
+        client.delete_instance(&target.project, &target.name, is_ours, &self.wait).await?;
         Ok(true)
     }
 
@@ -213,11 +225,14 @@ impl<'s> Creation<'s> {
             Ok(None) => return Err(self.failure(error).await),
             Err(error) => return Err(self.failure(&error).await),
         };
-        if marks::recognise(&found.config, &self.marks.fingerprint) == Found::Foreign {
-            return Err(refusal::taken("instance", &self.model.name, KIND, &self.model.id()).into());
+        let known = marks::recognise(self.session, &found.config, &self.marks.fingerprint);
+        if known != Found::Ours || uid::is_being_replaced(&input.private, &found.config) {
+            return Err(self.taken(&known).into());
         }
-        // Until it is known that the new mark stands, either may.
-        marks::keep_before(&mut self.private, [&found.config]);
+        self.marks.supersede(&found.config);
+        // Until it is known that the new mark was written, either may be there.
+        let either = Uid::new(self.session.prefix(), &self.marks.incarnation).or_still([&found.config]);
+        let either = either.with_witness(found.uuid());
         let image = marks::stored("image");
         let change = Change {
             target: &self.target,
@@ -227,11 +242,12 @@ impl<'s> Creation<'s> {
             restart: Restart::No,
             stop_timeout: target::stop_timeout(&input.planned),
             wait: &self.wait,
-            private: &self.private,
+            uid: &either,
             update: None,
         };
         let mark = |config: &mut Config| {
             self.marks.write(config);
+            marks::write_uuid(config);
             target::write_all(config, &[(marks::OWNER, &self.owner)]);
             if let Some(text) = &self.model.image {
                 config.insert(image.clone(), text.clone());
@@ -239,25 +255,24 @@ impl<'s> Creation<'s> {
         };
         let adopted = match update::converge(&change, &mark).await {
             Ok(()) => wait::until_up(&self.target, &self.model, Instant::now(), &self.wait).await,
-            Err(Unconverged::Stranger) => {
-                return Err(refusal::taken("instance", &self.model.name, KIND, &self.model.id()).into());
-            }
+            Err(Unconverged::Stranger) => return Err(self.taken(&Found::Foreign).into()),
             Err(Unconverged::Meanwhile(changes)) => return Err(changes.into()),
             Err(Unconverged::Incus(error)) => Err(error),
         };
         match adopted {
+            Ok(up) if !either.has_mark_of(&up.found.config) => Err(self.taken(&Found::Foreign).into()),
             Ok(mut up) => {
-                marks::keep_before(&mut self.private, []);
-                continued(&mut up.warnings, &self.model);
+                self.adopted(&found);
+                up.warnings.extend(refusal::continued("instance", &self.model.id()));
                 Ok(self.stored(&input.planned, up))
             }
             Err(error) if error.unready().is_some() && self.model.warns() => {
-                marks::keep_before(&mut self.private, []);
-                let mut warnings = Diagnostics::default();
-                continued(&mut warnings, &self.model);
+                self.adopted(&found);
+                let warnings = refusal::continued("instance", &self.model.id()).into();
                 self.carry_on(input, &error, warnings).await
             }
             Err(error) => {
+                self.uid = either.incomplete();
                 let told = self.failure(&error).await;
                 let found = self.target.look_back().await.ok().flatten().unwrap_or(found);
                 let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
@@ -266,15 +281,26 @@ impl<'s> Creation<'s> {
         }
     }
 
+    /// The instance carries the new mark now.
+    fn adopted(&mut self, found: &Instance) {
+        self.uid = Uid::new(self.session.prefix(), &self.marks.incarnation);
+        self.session.take_over(KIND, marks::carried(&found.config));
+    }
+
+    fn taken(&self, found: &Found) -> Diagnostic {
+        refusal::taken("instance", &self.model.name, KIND, &self.model.id(), found)
+    }
+
     /// A create that failed: what it made is unprotected and goes into the state, tainted, so that it can be destroyed.
-    async fn refused(self, input: &Create, error: &Error) -> Failure {
+    async fn refused(mut self, input: &Create, error: &Error) -> Failure {
+        self.uid = self.uid.incomplete();
         let told = self.failure(error).await;
         let mut found = match self.target.look_back().await {
             Ok(Some(found)) if marks::carried(&found.config) == self.marks.incarnation => found,
-            Ok(_) => return told,
-            // It may be there: without a state it could not be destroyed.
-            Err(_) if error.may_have_been_sent() => return told.with_partial(self.unseen(input)),
-            Err(_) => return told,
+            Ok(Some(_)) => return told,
+            // It may exist, or come to: without a state it could not be destroyed.
+            Ok(None) | Err(_) if error.may_have_been_sent() => return told.with_partial(self.unseen(input)),
+            Ok(None) | Err(_) => return told,
         };
         self.lift(&mut found).await;
         let up = Up { found, seen: Seen::Nothing, warnings: Diagnostics::default() };
@@ -305,14 +331,6 @@ impl<'s> Creation<'s> {
         }
         preflight::explain("create", &self.target, &self.model, error).await.into()
     }
-}
-
-fn continued(warnings: &mut Diagnostics, model: &Model) {
-    warnings.warning(
-        Path::root(),
-        "Continued an interrupted create",
-        format!("The instance \"{}\" was there already, made by an earlier apply of this configuration.", model.id()),
-    );
 }
 
 fn source(session: &Session, model: &Model) -> Result<Source, Diagnostic> {

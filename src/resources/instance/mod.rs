@@ -26,8 +26,6 @@ use super::session::Session;
 use crate::plugin::{self, Call, Diagnostics, Failure, Plan, Resource, Schema, Stored, Value};
 
 const KIND: &str = "anklume_instance";
-/// Attributes that are in no fingerprint.
-const SECRET: &[&str] = &["cloud_init"];
 
 /// The resource `anklume_instance`.
 pub struct Instance;
@@ -54,8 +52,17 @@ impl Resource<Session> for Instance {
         create::create(session, call, input).await
     }
 
+    fn seen(&self, session: &Session, prior: &Value) -> Diagnostics {
+        session.walk.pass(KIND, prior).map(Diagnostics::from).unwrap_or_default()
+    }
+
     async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
-        read::read(session, call, current).await
+        let before = current.state.clone();
+        let read = read::read(session, call, current).await;
+        if let Ok(read) = &read {
+            session.walk.read(KIND, &before, read.as_ref().map_or(&Value::Null, |stored| &stored.state));
+        }
+        read
     }
 
     async fn update(&self, session: &Session, call: &Call, input: plugin::Update) -> Result<Stored, Failure> {

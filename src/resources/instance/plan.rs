@@ -6,7 +6,7 @@ use super::restart::{self, Moves};
 use super::volumes;
 use crate::plugin::{Action, Path, Plan, Value};
 use crate::resources::session::{Preset, Session};
-use crate::resources::size;
+use crate::resources::{size, uid};
 
 /// Private state: `kept` where the object was made by others and its image text is not known.
 pub(super) const IMAGE: &str = "image";
@@ -20,6 +20,10 @@ pub(super) const ROOT_DISK: &str = "root_disk";
 pub(super) const STALE: &str = "stale";
 /// Private state: how the `root` of a `root_disk` differs from that of the profiles, in words; absent where it does not.
 pub(super) const ROOT_STALE: &str = "root_stale";
+/// Private state: set where a read found the hash of another owner on the instance.
+pub(super) const OWNER: &str = "other_owner";
+/// Private state: the configured name of an instance that a read found under another one.
+pub(super) const RENAMED: &str = "renamed";
 /// Private state: set where Incus takes that `eth0` out of the guest to mend it.
 pub(super) const REPLUG: &str = "replug";
 
@@ -31,13 +35,17 @@ pub(super) struct Defaults<'s> {
 }
 
 pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
+    session.walk.plan(super::KIND, plan);
     if plan.action == Action::Destroy {
-        return refuse_protected(plan, "destroyed");
+        // The label alone may have changed.
+        if !plan.diagnostics.has_errors() {
+            refuse_protected(plan, "destroyed");
+            refuse_renamed(plan);
+        }
+        return;
     }
-    if let (Some(domain), Some(name)) = (plan.planned.get("domain").as_str(), plan.planned.get("name").as_str()) {
-        let id = format!("{domain}/{name}");
+    if let Some(name) = plan.planned.get("name").as_str() {
         let incus_name = session.incus_name(name);
-        session.plan_once(super::KIND, &id, plan);
         if incus_name.len() > 63 {
             plan.diagnostics.error(
                 "name",
@@ -55,6 +63,17 @@ pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
     {
         plan.diagnostics.error("image", problem.summary, problem.detail);
     }
+    identity(plan);
+}
+
+/// An update writes the owner on an instance that carries another one, or none, and the mark where there is none.
+pub(super) fn identity(plan: &mut Plan<'_>) {
+    let is_update = plan.action == Action::Update;
+    let unwritten = plan.prior.get("owner").is_null() && plan.planned != *plan.prior;
+    if is_update && (plan.private.get(OWNER).is_some() || unwritten) {
+        plan.unknown("owner");
+    }
+    uid::plan(plan);
 }
 
 /// Everything that does not depend on what else is planned.
@@ -156,6 +175,7 @@ fn update(plan: &mut Plan<'_>) {
         };
         if ["image", "domain", "type"].iter().any(decided) {
             refuse_protected(plan, "replaced");
+            refuse_renamed(plan);
         }
         return;
     }
@@ -295,6 +315,21 @@ fn may_restart(plan: &mut Plan<'_>, at: Path, restarts: bool) {
          away. Where it cannot be done live the apply fails, as `restart_on_update` is false."
     };
     plan.diagnostics.warning(at, "The instance may be restarted", detail);
+}
+
+/// A backup that was imported under another name looks like an instance that was renamed.
+fn refuse_renamed(plan: &mut Plan<'_>) {
+    let Some(old) = plan.private.get(RENAMED).map(str::to_owned) else { return };
+    let id = plan.prior.get("id").as_str().unwrap_or_default().to_owned();
+    plan.diagnostics.error(
+        "name",
+        "The instance has another name than the one in the state",
+        format!(
+            "The state has \"{old}\", and \"{id}\" has its identity now: it was renamed outside Terraform, or is a backup that was imported under \
+             this name. It is not destroyed. Rename it back with `incus rename`, then destroy it; or keep it and remove the resource from the \
+             state:\n\n    tofu state rm anklume_instance.<name>"
+        ),
+    );
 }
 
 fn refuse_protected(plan: &mut Plan<'_>, what: &str) {

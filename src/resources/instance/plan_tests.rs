@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::plan::{Defaults, rules};
+use super::plan::{Defaults, OWNER, identity, rules};
 use super::schema::schema;
 use crate::plugin::{Diagnostics, Plan, Private, Value};
 use crate::resources::session::Preset;
@@ -61,6 +61,7 @@ fn run(defaults: Defaults<'_>, config: &Value, prior: &Value, private: &[(&str, 
     private.iter().for_each(|(name, value)| kept.set(name, *value));
     let mut plan = Plan::start(&schema(), config, prior, config, kept);
     rules(defaults, &mut plan);
+    identity(&mut plan);
     Planned { replaces: plan.replaces(), planned: plan.planned, diagnostics: plan.diagnostics }
 }
 
@@ -72,6 +73,7 @@ fn create(extra: Json) -> Planned {
 fn state(extra: &Json) -> Value {
     let mut state = create(extra.clone()).planned;
     let found = json!({"status": "Running", "ipv6_address": null, "location": "none", "image_fingerprint": "abc",
+        "owner": "0123456789abcdef", "uid": "6f000000-bbbbbbbbbbbbbbbbbbbbbbbb/u",
         "interfaces": {"eth0": {"name": "eth0", "mac": "00:16:3e:00:00:01", "addresses": ["10.0.0.100"]}}});
     for (name, value) in found.as_object().unwrap() {
         state.set(name, Value::from_json(value));
@@ -235,7 +237,7 @@ fn the_image_of_an_object_made_by_others_is_kept() {
 #[test]
 fn the_address_that_dhcp_gave_becomes_static_with_a_restart() {
     let (prior, config) = (state(&json!({})), config(&json!({"ipv4_address": "10.0.0.100"})));
-    let pinned = run(UNSET, &config, &prior, &[("incarnation", "x")]).is("ipv4_address", "10.0.0.100");
+    let pinned = run(UNSET, &config, &prior, &[("prefix", "x")]).is("ipv4_address", "10.0.0.100");
     pinned.says("ipv4_address", "will be restarted").unknown(&["interfaces", "ipv6_address", "status"]);
     run(UNSET, &config, &prior, &[("ipv4", "static")]).silent().unknown(&[]);
     // A provider that ended in the middle of an update lost which it was.
@@ -305,4 +307,20 @@ fn more_memory_of_a_vm_may_restart_it() {
     let vm = |memory: &str| json!({"type": "vm", "config": {"limits.memory": memory}});
     update(vm("1GiB"), vm("2GiB")).unknown(MOVES).says("config[\"limits.memory\"]", "may be restarted");
     update(json!({"config": {"limits.memory": "1GiB"}}), json!({"config": {"limits.memory": "2GiB"}})).silent();
+}
+
+#[test]
+fn another_owner_on_the_instance_is_an_update_that_writes_it() {
+    run(UNSET, &config(&json!({})), &state(&json!({})), &[(OWNER, "fedcba9876543210")]).unknown(&["owner"]).silent();
+}
+
+#[test]
+fn a_state_without_identity_or_mark_gets_one_with_the_next_change_and_not_before() {
+    for uid in [Value::Null, "unmarked/u".into()] {
+        let mut prior = state(&json!({}));
+        prior.set("uid", uid.clone());
+        prior.set("owner", Value::Null);
+        run(UNSET, &config(&json!({})), &prior, &[]).unknown(&[]);
+        run(UNSET, &config(&json!({"description": "new"})), &prior, &[]).unknown(&["owner", "uid"]);
+    }
 }

@@ -11,7 +11,8 @@ use super::update::Unconverged;
 use crate::incus::instance::{self, Instance, Kind, Source, is_root};
 use crate::incus::operation::Operation;
 use crate::incus::{Devices, Error, Wait};
-use crate::plugin::{Diagnostic, Path, Private};
+use crate::plugin::{Diagnostic, Path};
+use crate::resources::uid::Uid;
 use crate::resources::{keys, marks};
 
 /// The key that Incus writes on a copy once it is whole (6.0 to 7.3); a copy that we ask for has it from nowhere else.
@@ -25,16 +26,12 @@ const DISCARD: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// Whatever Incus refuses; that somebody started or changed it meanwhile. The instance stands as it was then.
-pub(super) async fn relocate(
-    target: &Target<'_>,
-    pool: &str,
-    private: &Private,
-    wait: &Wait,
-) -> Result<(), Unconverged> {
+pub(super) async fn relocate(target: &Target<'_>, pool: &str, uid: &Uid, wait: &Wait) -> Result<(), Unconverged> {
     let (client, interim) = (target.client, target.interim());
+    let is_ours = |found: &Instance| uid.owns(&found.config, found.uuid());
     settle(target, wait).await?;
     let found = client.get::<Instance>(instance::get(&target.project, &target.name)).await?.value;
-    let copy = interim.fetch().await?.filter(|copy| marks::same_incarnation(&copy.config, private));
+    let copy = interim.fetch().await?.filter(|copy| uid.has_mark_of(&copy.config));
     let is_whole = |copy: &Instance| copy.config.contains_key(WHOLE) && found.last_used_at() < copy.created_at();
     if !copy.as_ref().is_some_and(is_whole) {
         if copy.is_some() {
@@ -49,6 +46,7 @@ pub(super) async fn relocate(
     let complete = |copy: &mut Instance| {
         let before = copy.config.clone();
         keys::put(&mut copy.config, PROTECTION, found.config.get(PROTECTION).cloned());
+        marks::write_moved(&mut copy.config, &found.config);
         if let Some(template) = found.config.get(WHOLE) {
             copy.config.insert(WHOLE.to_owned(), template.clone());
         }
@@ -68,7 +66,7 @@ pub(super) async fn relocate(
         abandon(target).await;
         return Err(Unconverged::Meanwhile(meanwhile(target).into()));
     }
-    if let Err(error) = client.delete_instance(&target.project, &target.name, wait).await {
+    if let Err(error) = client.delete_instance(&target.project, &target.name, is_ours, wait).await {
         let brief = Wait::afterwards();
         let protection = found.config.get(PROTECTION).map(String::as_str);
         if let Err(error) = target.put(PROTECTION, protection, &brief).await {
@@ -107,7 +105,7 @@ async fn discard(interim: &Target<'_>, wait: &Wait) -> Result<(), Error> {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
-    interim.client.delete_instance(&interim.project, &interim.name, wait).await
+    interim.client.delete_instance(&interim.project, &interim.name, |_| true, wait).await
 }
 
 /// The devices of the instance with its root disk in `pool`.

@@ -2,7 +2,7 @@
 
 use super::volumes;
 use crate::plugin::{Attribute, Problem, Schema, Type, Value};
-use crate::resources::{cloud_init, duration, expiry, name, schedule, size, timeouts};
+use crate::resources::{cloud_init, duration, expiry, name, schedule, size, timeouts, uid};
 
 /// Every attribute, with what the documentation says of it.
 pub(super) fn schema() -> Schema {
@@ -60,7 +60,7 @@ fn content() -> Vec<Attribute> {
                 Attribute::string("size")
                     .optional()
                     .check(size::check)
-                    .same(size::same)
+                    .canonical(size::canonical)
                     .describe("Its size, such as `20GiB`. It grows in place."),
                 Attribute::string("pool")
                     .optional_computed()
@@ -104,7 +104,7 @@ fn life() -> Vec<Attribute> {
         Attribute::string("stop_timeout")
             .default("30s")
             .check(duration::check)
-            .same(duration::same)
+            .canonical(duration::canonical)
             .describe("How long the guest may take to stop before it is forced. `0s`: at once. Default: `30s`."),
         Attribute::bool("restart_on_update").default(true).describe(
             "Whether a change that Incus applies at a start only restarts a running instance; the plan warns. Default: true.",
@@ -119,7 +119,7 @@ pub(super) const WAIT: [&str; 7] =
 
 fn wait() -> Vec<Attribute> {
     let time = |name: &str, what: &str| {
-        Attribute::string(name).optional().check(duration::check).same(duration::same).describe(what)
+        Attribute::string(name).optional().check(duration::check).canonical(duration::canonical).describe(what)
     };
     let flag = |name: &str, what: &str| Attribute::bool(name).optional().describe(what);
     vec![
@@ -146,6 +146,11 @@ fn computed() -> Vec<Attribute> {
     let text = |name: &str, what: &str| Attribute::string(name).computed().describe(what);
     vec![
         text("id", "`<domain>/<name>`."),
+        uid::attribute(),
+        text(
+            "owner",
+            "Hash of the provider's `owner` under which the instance was written last. Under another one the plan shows an update that writes it.",
+        ),
         text("status", "`Running`, `Stopped`, `Frozen` or `Error`."),
         text("ipv6_address", "The first global IPv6 address of `eth0`."),
         Attribute::nested_map(

@@ -10,7 +10,7 @@ use crate::incus::instance::{Instance, Kind, State};
 use crate::incus::is_true;
 use crate::incus::network::Lease;
 use crate::plugin::Value;
-use crate::resources::{cloud_init, keys, marks};
+use crate::resources::{cloud_init, keys, marks, uid};
 
 /// Where addresses come from.
 pub(super) enum Seen {
@@ -40,7 +40,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     let text = |key: &str| Value::from(config.get(key).cloned());
     let flag = |key: &str| Value::from(config.get(key).map(|value| is_true(value)));
     let mut state = Value::object();
-    for name in ["id", "name", "domain"].into_iter().chain(KEPT) {
+    for name in ["id", "name", "domain", uid::NAME].into_iter().chain(KEPT) {
         state.set(name, known(prior.get(name)));
     }
     state.set("description", keys::description(&found.description, prior.get("description")));
@@ -67,6 +67,7 @@ pub(super) fn state(found: &Instance, prior: &Value, owned: Owned, seen: &Seen) 
     state.set("running", !found.is_stopped() && !found.is_paused() && found.status_code != ERROR);
     state.set("status", status(found));
     state.set("location", found.location.as_str());
+    state.set("owner", text(marks::OWNER));
     devices(&mut state, found, prior, owned);
     addresses(&mut state, found, prior, owned, seen);
     state

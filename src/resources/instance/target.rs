@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::body::{Inherited, Model, ROOT};
-use super::plan;
+use super::{KIND, plan, schema};
 use crate::incus::instance::{self, Instance};
 use crate::incus::{Client, Config, Error, Refusal, Wait};
 use crate::plugin::{Diagnostic, Failure, Path, Private, Value};
@@ -42,6 +42,18 @@ impl<'c> Target<'c> {
     /// A GET of its own; `None` when it is gone.
     pub(super) async fn fetch(&self) -> Result<Option<Instance>, Error> {
         self.client.find(instance::get(&self.project, &self.name)).await
+    }
+
+    /// Whether Incus still does something to the instance, such as creating it.
+    pub(super) async fn is_busy(&self) -> Result<bool, Error> {
+        let get = instance::get(&self.project, &self.name);
+        self.client.is_busy(&self.project, |operation| operation.names(&get)).await
+    }
+
+    /// Waits until Incus has ended what it does to the instance.
+    pub(super) async fn settle(&self, wait: &Wait) -> Result<(), Error> {
+        let get = instance::get(&self.project, &self.name);
+        self.client.settle(&self.project, |operation| operation.names(&get), wait).await
     }
 
     /// [`Self::fetch`] after a failure, which may have been the end of the call's own time.
@@ -118,10 +130,8 @@ impl<'c> Target<'c> {
 }
 
 /// What is kept beside the state.
-pub(super) fn private(session: &Session, incarnation: &str, model: &Model) -> Private {
-    let mut private = Private::default();
-    marks::keep(&mut private, incarnation);
-    private.set("prefix", session.prefix());
+pub(super) fn private(session: &Session, model: &Model) -> Private {
+    let mut private = marks::private(session);
     overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
     private
 }
@@ -157,6 +167,29 @@ pub(super) fn stored_overrides(found: &Instance) -> (bool, bool) {
 /// `stop_timeout` of a state or plan; 30 s where it is not set.
 pub(super) fn stop_timeout(values: &Value) -> Duration {
     values.get("stop_timeout").as_str().and_then(|text| duration::parse(text).ok()).unwrap_or(Duration::from_secs(30))
+}
+
+/// The fingerprint of an instance. Pools and addresses that the server chooses are none of the configuration; whoever
+/// writes a pool out changes nothing.
+pub(super) fn fingerprint(session: &Session, id: &str, config: &Value, planned: &Value, prior: &Value) -> String {
+    let mut settings = schema::schema().settings(planned, prior);
+    settings.set("cloud_init", Value::Null);
+    if config.get("ipv4_address").is_null() {
+        settings.set("ipv4_address", Value::Null);
+    }
+    if let Some(disk) = settings.get("root_disk").as_map() {
+        let disk = disk.iter().filter(|(name, _)| *name != "pool").map(|(name, value)| (name.clone(), value.clone()));
+        settings.set("root_disk", Value::Map(disk.collect()));
+    }
+    if let Some(volumes) = settings.get("volumes").as_map() {
+        let placeless = |(key, volume): (&String, &Value)| {
+            let mut volume = volume.clone();
+            volume.set("pool", Value::Null);
+            (key.clone(), volume)
+        };
+        settings.set("volumes", Value::Map(volumes.iter().map(placeless).collect()));
+    }
+    marks::fingerprint(session.owner(), KIND, id, &settings)
 }
 
 /// `domain` and `name` of a state.

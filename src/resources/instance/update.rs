@@ -10,12 +10,14 @@ use super::relocate::relocate;
 use super::state::{self, Owned, Seen};
 use super::target::{self, Target, names};
 use super::wait::{self, Up};
-use super::{KIND, SECRET, preflight, read, restart, unready};
+use super::{preflight, read, restart, unready};
 use crate::incus::instance::{self, Instance};
 use crate::incus::{Config, Error, Refusal, Wait};
-use crate::plugin::{Call, Diagnostics, Failure, Private, Stored, Update, Value};
+use crate::plugin::{Call, Diagnostics, Failure, Stored, Update, Value};
+use crate::resources::marks::Marks;
 use crate::resources::session::Session;
-use crate::resources::{marks, meanwhile, refusal, timeouts};
+use crate::resources::uid::{self, Uid};
+use crate::resources::{marks, meanwhile, notes, refusal, timeouts};
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Where a root disk is copied to another pool.
@@ -57,8 +59,8 @@ pub(super) struct Change<'c> {
     pub(super) restart: Restart,
     pub(super) stop_timeout: Duration,
     pub(super) wait: &'c Wait,
-    /// By its incarnation it is known for the one to change.
-    pub(super) private: &'c Private,
+    /// The identity of the one to change.
+    pub(super) uid: &'c Uid,
     /// What is planned of one that is in the state.
     pub(super) update: Option<&'c Update>,
 }
@@ -103,10 +105,13 @@ impl<'c> Change<'c> {
 
     /// Refuses another one, and one that is not as it was when this was planned.
     fn refuse(&self, found: &Instance) -> Result<(), Unconverged> {
-        if !marks::same_incarnation(&found.config, self.private) {
+        if !self.uid.owns(&found.config, found.uuid()) {
             return Err(Unconverged::Stranger);
         }
         let Some(update) = self.update else { return Ok(()) };
+        let before = update.prior.get("profiles").as_list();
+        let had = |name: &str| before.is_some_and(|all| all.iter().any(|one| one.as_str() == Some(name)));
+        let found = &Instance { profiles: notes::profiles(found, had), ..found.clone() };
         let (nic, root) = (self.model.ipv4_address.is_some(), self.model.root_disk.is_some());
         let now = [
             &state::state(found, &update.prior, read::owned(&update.private), &Seen::Nothing),
@@ -161,7 +166,7 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
     };
     // Before the write, which Incus refuses where the pool of the root disk is another one.
     if let Some(pool) = pool
-        && let Err(error) = relocate(change.target, &pool, change.private, change.wait).await
+        && let Err(error) = relocate(change.target, &pool, change.uid, change.wait).await
     {
         return back(stops, error).await;
     }
@@ -194,7 +199,7 @@ pub(super) async fn converge(change: &Change<'_>, mark: &(dyn Fn(&mut Config) + 
 
 /// Updates an instance in place.
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
-    refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
+    let uid = uid::expect(session, "instance", &input.prior, &input.private)?;
     let mut model = Model::of(&input.config, &input.planned).map_err(|error| refusal::defect("the instance", error))?;
     let client = &session.client_until(&timeouts::of_stop(call)).await?;
     let limit = if restart::moves(&input.prior, &input.planned).is_some() { MOVE_LIMIT } else { LIMIT };
@@ -215,7 +220,12 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     {
         preflight::address("update", &target, &model, &inherited).await?;
     }
+    let fingerprint = target::fingerprint(session, &model.id(), &input.config, &input.planned, &input.prior);
+    let marks = Marks::new(fingerprint).of(&uid);
+    let written = Uid::new(session.prefix(), &marks.incarnation).with_witness(uid.witness());
     let mut private = input.private.clone();
+    marks::written(session, &mut private);
+    [super::plan::OWNER, super::plan::RENAMED].into_iter().for_each(|note| private.remove(note));
     target::overrides(&mut private, model.ipv4_address.is_some(), model.root_disk.is_some());
     let reasons = restart::reasons(&input.config, &input.prior, &input.planned, &input.private);
     let needs = model.running && model.restart_on_update && !reasons.is_empty();
@@ -227,27 +237,32 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         restart: if needs { Restart::Yes } else { Restart::No },
         stop_timeout: target::stop_timeout(&input.planned),
         wait: &wait,
-        private: &input.private,
+        uid: &uid,
         update: Some(&input),
     };
-    let fingerprint = renamed.map(|_| marks::fingerprint(session.owner(), KIND, &model.id(), &input.config, SECRET));
     let owner = marks::of_owner(session.owner());
     let mark = |config: &mut Config| {
-        target::write_all(config, &[(marks::OWNER, &owner)]);
-        if let Some(fingerprint) = &fingerprint {
-            config.insert(marks::FINGERPRINT.to_owned(), fingerprint.clone());
+        marks.write(config);
+        marks::write_uuid(config);
+        marks::forget_moved(config, uid.witness());
+        // Where the plan has kept an owner, an apply from another directory does not change it.
+        if input.planned.get("owner").is_unknown() || !config.contains_key(marks::OWNER) {
+            target::write_all(config, &[(marks::OWNER, &owner)]);
         }
     };
     let changed = match converge(&change, &mark).await {
         Ok(()) => settled(&change, &input.planned, Instant::now()).await,
         Err(Unconverged::Stranger) => return Err(refusal::stranger("instance", old).into()),
-        Err(Unconverged::Meanwhile(changes)) => return Err(partial(changes.into(), &input, &target, &new).await),
+        Err(Unconverged::Meanwhile(changes)) => {
+            return Err(partial(changes.into(), &input, [&target, &new], [&uid, &written]).await);
+        }
         Err(Unconverged::Incus(error)) => Err(error),
     };
     let owned = read::owned(&private);
     match changed {
         Ok(up) => {
-            let state = state::state(&up.found, &input.planned, owned, &up.seen);
+            let mut state = state::state(&up.found, &input.planned, owned, &up.seen);
+            state.set(uid::NAME, &written.with_witness(up.found.uuid()));
             Ok(Stored { state, private, warnings: up.warnings })
         }
         Err(Error::Unready(unready)) => {
@@ -255,7 +270,8 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
                 return Err(unready::error("update", &new, &model, &unready).into());
             };
             let seen = read::leased(&new, &found, owned).await.unwrap_or(Seen::Nothing);
-            let state = state::state(&found, &input.planned, owned, &seen);
+            let mut state = state::state(&found, &input.planned, owned, &seen);
+            state.set(uid::NAME, &written.clone().with_witness(found.uuid()));
             if model.warns() {
                 let warnings = unready::warning("update", &new, &model, &unready).into();
                 return Ok(Stored { state, private, warnings });
@@ -265,7 +281,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         }
         Err(error) => {
             let told = preflight::explain("update", &target, &model, &error).await;
-            Err(partial(told.into(), &input, &target, &new).await)
+            Err(partial(told.into(), &input, [&target, &new], [&uid, &written]).await)
         }
     }
 }
@@ -281,13 +297,13 @@ async fn settled(change: &Change<'_>, planned: &Value, started: Instant) -> Resu
 }
 
 /// What stands now, under the old name or the new one, goes into the state.
-async fn partial(failure: Failure, input: &Update, old: &Target<'_>, new: &Target<'_>) -> Failure {
-    for target in [old, new] {
+async fn partial(failure: Failure, input: &Update, targets: [&Target<'_>; 2], uids: [&Uid; 2]) -> Failure {
+    let [_, new] = targets;
+    for target in targets {
         let Ok(Some(found)) = target.look_back().await else { continue };
         // Under the new name there may be somebody else's, because of which the rename failed.
-        if !marks::same_incarnation(&found.config, &input.private) {
-            continue;
-        }
+        let is_ours = |uid: &&Uid| uid.owns(&found.config, found.uuid());
+        let Some(uid) = uids.into_iter().find(is_ours) else { continue };
         let mut prior = input.prior.clone();
         if target.name == new.name {
             prior.set("name", input.planned.get("name").clone());
@@ -296,7 +312,8 @@ async fn partial(failure: Failure, input: &Update, old: &Target<'_>, new: &Targe
         let mut private = input.private.clone();
         let (nic, root) = target::stored_overrides(&found);
         target::overrides(&mut private, nic, root);
-        let state = state::state(&found, &prior, read::owned(&private), &Seen::Nothing);
+        let mut state = state::state(&found, &prior, read::owned(&private), &Seen::Nothing);
+        state.set(uid::NAME, &uid.clone().with_witness(found.uuid()));
         return failure.with_partial(Stored::new(state, private));
     }
     failure

@@ -77,7 +77,7 @@ fn devices(config: &Value, problems: &mut Diagnostics) {
                 "Device without a type",
                 format!("`{device}` has no `type`. Write it, such as `type = \"disk\"` or `type = \"nic\"`; to hide a profile's device: \"none\"."),
             ),
-            Value::Map(_) => keys::valued_device(keys, &at, problems),
+            Value::Map(_) => keys::keys_of_device(keys, &at, problems),
             _ => {}
         }
     }

@@ -1,9 +1,10 @@
-//! Create: the whole table in one transaction, or what an interrupted create of the same configuration made.
+//! Create: the whole table in one transaction, or the one that an interrupted create of the same configuration left.
 
+use super::mark::{self, Claim, Uid};
 use super::place::{self, Place};
-use super::{ID, KIND, mark, model, neighbours, told};
+use super::{ID, KIND, model, neighbours, told};
 use crate::incus::Wait;
-use crate::nft::{Before, Error, Fingerprint, Isolation, PersistPath, Ruleset, Standing};
+use crate::nft::{Applied, Before, Error, Fingerprint, Isolation, PersistPath, Ruleset, Standing};
 use crate::plugin::{Call, Create, Diagnostic, Diagnostics, Failure, Path, Stored, Value};
 use crate::resources::refusal;
 use crate::resources::session::Session;
@@ -16,33 +17,45 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
 }
 
 async fn make(session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
-    let mark = mark::new(session, &input.config)?;
+    let uid = Uid::new();
+    let mark = mark::of_planned(session, &input.planned, &uid)?;
     let wanted = Wanted::of(session.prefix(), &input.planned, mark.clone())?;
     let place = place::find(session, call, &input.planned, "create", "create").await?;
-    let mut warnings = Diagnostics::default();
-    let applied = match wanted.bring(&place, Table::OfSameConfiguration).await {
-        Ok(true) => {
-            warnings.warning(
+    // Only the create of a replacement has private state, and only where core hands it over.
+    let is_replacement = !input.private.is_empty();
+    let may_continue = |found: &Fingerprint| !is_replacement && mark::claim(session, found, &mark) == Claim::Continue;
+    let mut private = mark::keep(session);
+    session.keep_server(&place.client, &mut private).await;
+    let mut stored = Stored::new(wanted.state(&input.planned, &uid), private);
+    match wanted.bring(session, &place, may_continue).await {
+        Ok(None) => {}
+        Ok(Some(continued)) => {
+            if let Some(old) = Uid::of(&continued) {
+                session.take_over(KIND, &old.to_string());
+            }
+            stored.warnings.warning(
                 Path::root(),
                 "Continued an interrupted create",
-                format!("The table `{ID}` was there already, made by an earlier apply of this configuration."),
+                format!("The table `{ID}` existed already, created by an earlier apply of this configuration."),
             );
-            Ok(())
         }
-        Ok(false) => Ok(()),
-        Err(error) => Err(error),
-    };
-    let private = mark::keep(session, &mark);
-    let stored = Stored::new(wanted.state(&input.planned), private);
-    if let Err(error) = applied {
-        let failure = Failure::from(told::failed("create", session, &error));
-        return match stands(&place, &error, &wanted).await {
-            true => Err(failure.with_partial(stored)),
-            false => Err(failure),
-        };
+        Err(error) => {
+            let diagnostic = match &error {
+                Error::Foreign { comment } => told::in_use(session, comment.as_deref(), &mark),
+                _ => told::failed("create", session, &error),
+            };
+            let failure = Failure::from(diagnostic);
+            return match stands(&place, &error, &wanted).await {
+                true => {
+                    stored.state.set("uid", uid.incomplete());
+                    Err(failure.with_partial(stored))
+                }
+                false => Err(failure),
+            };
+        }
     }
-    neighbours::warn(session, &place.client, &input.planned, &mut warnings).await;
-    Ok(Stored { warnings, ..stored })
+    neighbours::warn(session, &place.client, &input.planned, &mut stored.warnings).await;
+    Ok(stored)
 }
 
 /// Whether a failed apply may have left a table of ours. What ended it must not keep the table out of the state.
@@ -54,16 +67,7 @@ async fn stands(place: &Place, error: &Error, wanted: &Wanted) -> bool {
     !matches!(standing, Ok(Standing::Absent | Standing::Foreign { .. }))
 }
 
-/// Which table is gone on with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Table {
-    /// The one with exactly this mark.
-    Own,
-    /// Also one that an interrupted create of the same configuration made.
-    OfSameConfiguration,
-}
-
-/// What an isolation shall be.
+/// The table and the file that an isolation asks for.
 pub(super) struct Wanted {
     pub(super) ruleset: Ruleset,
     /// As the state shows it.
@@ -72,7 +76,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What `values`, all known, ask for.
+    /// The table and the file of `values`, all known.
     pub(super) fn of(prefix: &str, values: &Value, mark: Fingerprint) -> Result<Self, Diagnostics> {
         let parsed = Isolation::parse(&model::input(prefix, values));
         let problems = model::errors(&parsed.problems);
@@ -84,29 +88,43 @@ impl Wanted {
         Ok(Self { ruleset, text, file: file(values)? })
     }
 
-    /// Brings table and file to what is wanted; returns whether a table was gone on with that is not `Table::Own`. A file
-    /// that an earlier isolation of the same owner left behind is written over.
-    pub(super) async fn bring(&self, place: &Place, table: Table) -> Result<bool, Error> {
-        let ours = self.ruleset.fingerprint();
+    /// Brings table and file to this. Returns the mark of another table that was continued, which `may_continue` allows. A
+    /// file that an earlier isolation of the same owner left is overwritten.
+    pub(super) async fn bring(
+        &self,
+        session: &Session,
+        place: &Place,
+        may_continue: impl Fn(&Fingerprint) -> bool,
+    ) -> Result<Option<Fingerprint>, Error> {
         let mut before = Before::default();
         loop {
             let applied = place.host.take_over(&self.ruleset, &before, self.file.as_ref(), &place.limit).await;
-            let Err(error) = applied else { return Ok(before.table.is_some()) };
+            let error = match applied {
+                Ok(applied) => return Ok(before.table.filter(|_| applied == Applied::Continued)),
+                Err(error) => error,
+            };
             let known = before.clone();
-            if table == Table::OfSameConfiguration {
-                before.table = mark::of_table(&error, ours).or(before.table);
+            let mark = |comment: &Option<String>| Fingerprint::of_comment(comment.as_deref()?);
+            match &error {
+                Error::Foreign { comment } => {
+                    before.table = mark(comment).filter(&may_continue).or(before.table);
+                }
+                Error::ForeignFile { comment, .. } => {
+                    before.file = mark(comment).filter(|found| mark::is_of_owner(session, found)).or(before.file);
+                }
+                _ => {}
             }
-            before.file = mark::of_file(&error, ours).or(before.file);
             if before == known {
                 return Err(error);
             }
         }
     }
 
-    /// The state of a table that stands as wanted; what is configured is as in `values`.
-    pub(super) fn state(&self, values: &Value) -> Value {
+    /// The state of the table `uid` that stands as wanted; what is configured is as in `values`.
+    pub(super) fn state(&self, values: &Value, uid: &Uid) -> Value {
         let mut state = values.clone();
         state.set("id", ID);
+        state.set("uid", uid.to_string());
         state.set("rules", self.ruleset.rules().clone());
         state.set("ruleset", self.text.as_str());
         state

@@ -1,29 +1,33 @@
-//! Delete: the whole table and its file. One of others stays, and that counts as done.
+//! Delete: the whole table and its file. A table that has another `uid` stays, and that counts as done.
 
-use super::{ID, KIND, create, mark, place, read, told};
-use crate::plugin::{Call, Failure, Stored, Value};
-use crate::resources::refusal;
+use super::mark;
+use super::{ID, KIND, create, import, place, read, told};
+use crate::nft::{Removed, TableMark};
+use crate::plugin::{Call, Failure, Stored};
 use crate::resources::session::Session;
+use crate::resources::{refusal, uid as identity};
 
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
     refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
+    if import::is_unapplied(&prior.state) {
+        return Ok(());
+    }
     let file = create::file(&prior.state)?;
     let place = place::find(session, call, &prior.state, "delete", "delete").await?;
     let failed = |error| told::failed("delete", session, &error);
-    match mark::kept(&prior.private)? {
-        Some(mark) => {
-            place.host.remove(&mark, file.as_ref(), &place.limit).await.map_err(failed)?;
+    match read::uid(session, &place, &prior.state, &prior.private, "delete").await? {
+        Some(uid) if !mark::is_incomplete(&prior.state) && session.was_taken_over(KIND, &uid.to_string()) => {
+            return Err(told::not_replaced().into());
+        }
+        Some(uid) => {
+            let removed = place.host.remove(&uid.mark()?, file.as_ref(), &place.limit).await.map_err(failed)?;
+            if removed != Removed::Done {
+                identity::deleted(session, &place.client, "isolation", &prior.private).await?;
+            }
         }
         None => {
-            let any = mark::new(session, &Value::Null)?;
-            if let Some(path) = &file {
-                let comment = place.host.comment_of_file(path, &place.limit).await.map_err(failed)?;
-                if let Some(mark) = comment.and_then(|comment| mark::of_owner(&comment, &any)) {
-                    place.host.remove_file(&mark, path, &place.limit).await.map_err(failed)?;
-                }
-            }
-            if let Some(mark) = read::mark(session, &place, &prior.private, &prior.state, "delete").await? {
-                place.host.remove(&mark, None, &place.limit).await.map_err(failed)?;
+            if let TableMark::Marked(mark) = place.host.mark(&place.limit).await.map_err(failed)? {
+                return Err(told::unknown(&mark).into());
             }
         }
     }

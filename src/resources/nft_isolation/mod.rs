@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod import;
 mod mark;
 mod model;
 mod neighbours;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::session::Session;
-use crate::plugin::{self, Call, Diagnostic, Diagnostics, Failure, Path, Plan, Resource, Schema, Stored, Value};
+use crate::plugin::{self, Call, Diagnostics, Failure, Plan, Resource, Schema, Stored, Value};
 
 const KIND: &str = "anklume_nft_isolation";
 /// The table: there is one on a host.
@@ -49,8 +50,17 @@ impl Resource<Session> for NftIsolation {
         create::create(session, call, input).await
     }
 
+    fn seen(&self, session: &Session, prior: &Value) -> Diagnostics {
+        session.walk.pass(KIND, prior).map(Diagnostics::from).unwrap_or_default()
+    }
+
     async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
-        read::read(session, call, current).await
+        let before = current.state.clone();
+        let read = read::read(session, call, current).await;
+        if let Ok(read) = &read {
+            session.walk.read(KIND, &before, read.as_ref().map_or(&Value::Null, |stored| &stored.state));
+        }
+        read
     }
 
     async fn update(&self, session: &Session, call: &Call, input: plugin::Update) -> Result<Stored, Failure> {
@@ -61,16 +71,7 @@ impl Resource<Session> for NftIsolation {
         delete::delete(session, call, prior).await
     }
 
-    async fn import(&self, session: &Session, _call: &Call, _id: &str) -> Result<Stored, Failure> {
-        Err(Diagnostic::error(
-            Path::root(),
-            "An isolation cannot be imported",
-            format!(
-                "nftables keeps addresses and ports, and no names of domains and policies. Remove the table, and apply right after it; \
-                 the domains can talk in between:\n\n{}",
-                place::removal(session)
-            ),
-        )
-        .into())
+    async fn import(&self, session: &Session, call: &Call, id: &str) -> Result<Stored, Failure> {
+        import::import(session, call, id).await
     }
 }

@@ -191,14 +191,14 @@ fn unsaid() -> Diagnostic {
     )
 }
 
-/// The command that takes the table away, indented.
-pub(super) fn removal(session: &Session) -> String {
+/// The command `nft <verb> table inet anklume` as it runs from here, indented.
+pub(super) fn command(session: &Session, verb: &str) -> String {
     let (ssh, sudo) = match session.nft() {
         Nft::Ssh { destination, sudo } => (format!("ssh {destination} "), *sudo),
         Nft::Local { sudo } | Nft::Unset { sudo } => (String::new(), *sudo),
         Nft::Unknown => (String::new(), false),
     };
-    format!("    {ssh}{}nft delete table {}", if sudo { "sudo " } else { "" }, super::ID)
+    format!("    {ssh}{}nft {verb} table {}", if sudo { "sudo " } else { "" }, super::ID)
 }
 
 #[cfg(test)]
@@ -251,9 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn the_command_that_removes_the_table_runs_where_nft_does() {
+    fn a_command_that_is_shown_runs_where_nft_does() {
         let ssh = Nft::Ssh { destination: "root@host".into(), sudo: true };
-        assert_eq!(removal(&session("", ssh)), "    ssh root@host sudo nft delete table inet anklume");
-        assert_eq!(removal(&session("", Nft::default())), "    nft delete table inet anklume");
+        assert_eq!(command(&session("", ssh), "list"), "    ssh root@host sudo nft list table inet anklume");
+        assert_eq!(command(&session("", Nft::default()), "delete"), "    nft delete table inet anklume");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ID, KIND, model, place};
 use crate::nft::{Given, Isolation};
-use crate::plugin::{Action, Diagnostics, Path, Plan, Value};
+use crate::plugin::{Action, Diagnostics, Plan, Value};
 use crate::resources::session::Session;
 
 /// All that is wrong with the attributes, as far as it can be told without the provider block.
@@ -18,28 +18,27 @@ pub(super) fn validate(config: &Value, problems: &mut Diagnostics) {
 }
 
 pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
+    session.walk.plan(KIND, plan);
     if plan.action == Action::Destroy {
         return;
-    }
-    if session.is_planned_twice(KIND, ID, plan) {
-        plan.diagnostics.error(
-            Path::root(),
-            "Two isolations of one host",
-            format!(
-                "The firewall of a host is one table, `{ID}`, and one `{KIND}`. Put all domains and policies into one of them, and remove \
-                 the other."
-            ),
-        );
     }
     if let Some(undecided) = place::undecided(session) {
         plan.diagnostics.extend(undecided);
     }
-    rules(session.prefix(), plan);
+    alone(session.prefix(), plan);
 }
 
 /// Everything that does not depend on what else is planned.
-pub(super) fn rules(prefix: &str, plan: &mut Plan<'_>) {
+fn alone(prefix: &str, plan: &mut Plan<'_>) {
     plan.set("id", ID);
+    rules(prefix, plan);
+    // A state that was written before there was `uid` gets it with the next change.
+    if plan.prior.get("uid").is_null() && plan.planned != *plan.prior {
+        plan.unknown("uid");
+    }
+}
+
+fn rules(prefix: &str, plan: &mut Plan<'_>) {
     let parsed = Isolation::parse(&model::input(prefix, &plan.planned));
     plan.diagnostics.extend(model::errors(&parsed.problems));
     plan.diagnostics.extend(model::warnings(&parsed.warnings));
@@ -91,8 +90,14 @@ mod tests {
 
     fn planned(config: &Value, prior: &Value, prefix: &str) -> (Value, Diagnostics) {
         let mut plan = Plan::start(&schema(), config, prior, &Value::object(), Private::default());
-        rules(prefix, &mut plan);
+        alone(prefix, &mut plan);
         (plan.planned.clone(), plan.diagnostics)
+    }
+
+    /// The state after an apply of what was planned.
+    fn applied(mut planned: Value) -> Value {
+        planned.set("uid", "0".repeat(32));
+        planned
     }
 
     fn keys(value: &Value) -> Vec<String> {
@@ -104,7 +109,8 @@ mod tests {
         let (plan, told) = planned(&config(), &Value::Null, "");
         assert!(told.is_empty(), "{told:?}");
         assert_eq!(keys(plan.get("rules")), ["domain/perso", "domain/pro", "policy/intranet"]);
-        assert!(!plan.has_unknown());
+        let unknown = |name: &&String| plan.get(name).has_unknown();
+        assert_eq!(plan.as_map().unwrap().keys().filter(unknown).collect::<Vec<_>>(), ["uid"]);
         assert!(plan.get("ruleset").as_str().unwrap().contains("net-perso"));
         assert_eq!(plan.get("id").as_str(), Some(ID));
     }
@@ -127,6 +133,7 @@ mod tests {
         policy.set("ports", Value::from_json(&json!(["443", "8443"])));
         policies.set("intranet", policy);
         config.set("policies", policies);
+        let before = applied(before);
         let (after, _) = planned(&config, &before, "");
         let changed = |name: &&String| before.get("rules").get(name) != after.get("rules").get(name);
         let names = keys(after.get("rules"));
@@ -136,10 +143,34 @@ mod tests {
 
     #[test]
     fn what_was_read_differently_is_planned_as_it_was() {
-        let (before, _) = planned(&config(), &Value::Null, "");
+        let before = applied(planned(&config(), &Value::Null, "").0);
         let mut drifted = before.clone();
         drifted.set("rules", Value::Map([("domain/pro".to_owned(), "something".into())].into()));
         assert_eq!(planned(&config(), &drifted, "").0, before);
+    }
+
+    #[test]
+    fn a_state_without_uid_gets_it_with_the_next_change_and_every_other_keeps_its_own() {
+        let state = applied(planned(&config(), &Value::Null, "").0);
+        let mut old = state.clone();
+        old.set("uid", Value::Null);
+        let changed = with_endpoint("10.110.4.10".into());
+        assert_eq!(planned(&config(), &old, "").0, old);
+        assert!(planned(&changed, &old, "").0.get("uid").is_unknown());
+        assert_eq!(planned(&changed, &state, "").0.get("uid"), state.get("uid"));
+    }
+
+    #[test]
+    fn an_imported_table_is_planned_with_all_rules() {
+        let mut imported = config();
+        for name in ["domains", "policies"] {
+            imported.set(name, Value::Null);
+        }
+        let imported = applied(imported);
+        let (plan, told) = planned(&config(), &imported, "");
+        assert!(told.is_empty() && !plan.has_unknown(), "{told:?}");
+        assert_eq!(keys(plan.get("rules")), ["domain/perso", "domain/pro", "policy/intranet"]);
+        assert_eq!(plan.get("uid"), imported.get("uid"));
     }
 
     #[test]

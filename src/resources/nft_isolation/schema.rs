@@ -20,10 +20,17 @@ pub(super) fn schema() -> Schema {
          Traffic to the host itself never crosses these rules. What stays reachable there from every domain: DHCP of its own bridge, \
          DNS of every bridge with the names and addresses of its instances, `proxy` devices, Incus' API if it listens on all addresses, and any other service of the host. Protect those with the host's own \
          firewall.\n\n\
-         It cannot be imported, as nftables keeps no names of policies: an apply that finds a table of others leaves it alone and says \
-         how to remove it. One host has one of these, in one state.",
+         One host has one isolation, in one state. A table that another state or another configuration created is left alone; import it \
+         as `inet anklume` to continue it. nftables keeps no names of domains and policies, so the plan after an import shows all rules as \
+         new: the rules that are there hold until the apply replaces them, in one transaction. Until then a destroy leaves the table alone. \
+         Remove the isolation from the state that had it before (`state rm`), as both states know the table by the same `uid`, and write \
+         the same `persist_path`.",
         vec![
             Attribute::string("id").computed().describe("`inet anklume`, the table."),
+            Attribute::string("uid").computed().describe(
+                "The table that this resource manages: the last 32 digits of the mark in the comment of its first rule. A table with \
+                 other digits is never changed or destroyed.",
+            ),
             Attribute::map("domains", Type::String).required().describe(
                 "The domains that are kept apart: name to bridge, as `{ for d in [anklume_domain.pro, anklume_domain.perso] : d.name => \
                  d.bridge }`. A bridge of null is the domain's own, `net-<name>` with the provider's `nesting_prefix`. Bridges `net-*` \

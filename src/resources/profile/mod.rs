@@ -1,6 +1,7 @@
 //! `anklume_profile`: configuration and devices that instances of a domain share.
 
 mod schema;
+mod users;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,10 +9,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use self::users::Used;
 use super::cloud_init::{self, CloudInit};
 use super::marks::{self, Found, Marks};
 use super::session::Session;
 use super::timeouts::{self, Timeouts};
+use super::uid::{self, Uid};
 use super::{keys, meanwhile, refusal};
 use crate::incus::{self, Client, Devices, Wait, profile};
 use crate::plugin::{
@@ -20,8 +23,6 @@ use crate::plugin::{
 };
 
 const KIND: &str = "anklume_profile";
-/// Attributes that are in no fingerprint.
-const SECRET: &[&str] = &["cloud_init"];
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The resource `anklume_profile`.
@@ -70,15 +71,23 @@ impl Resource<Session> for Profile {
     }
 
     fn plan(&self, session: &Session, plan: &mut Plan<'_>) {
+        session.walk.plan(KIND, plan);
+        uid::refuse_unmarked("profile", plan);
         if plan.action == Action::Destroy {
             return;
         }
-        let id = match (plan.planned.get("domain").as_str(), plan.planned.get("name").as_str()) {
-            (Some(domain), Some(name)) => format!("{domain}/{name}"),
-            _ => return plan.unknown("id"),
-        };
-        session.plan_once(KIND, &id, plan);
-        plan.set("id", id);
+        match (plan.planned.get("domain").as_str(), plan.planned.get("name").as_str()) {
+            (Some(domain), Some(name)) => {
+                let id = format!("{domain}/{name}");
+                plan.set("id", id);
+            }
+            _ => plan.unknown("id"),
+        }
+        uid::plan(plan);
+    }
+
+    fn seen(&self, session: &Session, prior: &Value) -> Diagnostics {
+        session.walk.pass(KIND, prior).map(Diagnostics::from).unwrap_or_default()
     }
 
     async fn create(&self, session: &Session, call: &Call, input: Create) -> Result<Stored, Failure> {
@@ -91,45 +100,30 @@ impl Resource<Session> for Profile {
     }
 
     async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
-        refusal::same_prefix(current.private.get("prefix"), session.prefix())?;
-        let client = session.client_until(&timeouts::of_read(call, &current.state)).await?;
-        let (domain, name) = names(&current.state);
-        let found = client.read_profile(&session.project(domain), name).await;
-        let found = found.map_err(|error| failed("read", name, domain, &error))?;
-        let own = found.filter(|profile| marks::same_incarnation(&profile.config, &current.private));
-        Ok(own.map(|profile| {
-            let private = match marks::is_lost(&current.private) {
-                true => private(session, marks::carried(&profile.config)),
-                false => current.private,
-            };
-            Stored::new(state(&profile, &current.state), private)
-        }))
+        let before = current.state.clone();
+        let read = self.refresh(session, call, current).await;
+        if let Ok(read) = &read {
+            session.walk.read(KIND, &before, read.as_ref().map_or(&Value::Null, |stored| &stored.state));
+        }
+        read
     }
 
     async fn update(&self, session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
-        refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
+        let uid = uid::expect(session, "profile", &input.prior, &input.private)?;
         let model = Model::read(&input.planned)?;
         let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
         let project = session.project(&model.domain);
         let old = input.prior.get("name").as_str().unwrap_or(&model.name);
-        let renamed = old != model.name;
-        let fingerprint = renamed.then(|| {
-            marks::fingerprint(
-                session.owner(),
-                KIND,
-                &format!("{}/{}", model.domain, model.name),
-                &input.config,
-                SECRET,
-            )
-        });
+        let id = format!("{}/{}", model.domain, model.name);
+        let marks = Marks::new(fingerprint(session, &id, &input.planned, &input.prior)).of(&uid);
         let failure = |error: &incus::Error| failed("update", old, &model.domain, error);
         let mut refused = Diagnostics::default();
         client
             .modify(
                 profile::get(&project, old),
                 |profile: &mut profile::Profile| {
-                    refused = match marks::same_incarnation(&profile.config, &input.private) {
+                    refused = match uid.owns(&profile.config, None) {
                         true => {
                             let now = [&state(profile, &input.prior), &state(profile, &input.planned)];
                             meanwhile::changes(&input, &["description", "config", "devices", "cloud_init"], now)
@@ -140,7 +134,7 @@ impl Resource<Session> for Profile {
                         return false;
                     }
                     let before = profile.config.clone();
-                    keys_of_rename(&mut profile.config, fingerprint.as_deref());
+                    marks.write(&mut profile.config);
                     model.apply(profile) | (before != profile.config)
                 },
                 &wait,
@@ -150,35 +144,49 @@ impl Resource<Session> for Profile {
         if !refused.is_empty() {
             return Err(refused.into());
         }
-        if renamed {
+        if old != model.name {
             client.run(profile::rename(&project, old, &model.name), &wait).await.map_err(|error| failure(&error))?;
         }
-        self.stored(client, &project, &input.planned, input.private).await.map_err(|error| failure(&error).into())
+        let (mut private, uid) = (input.private, Uid::new(session.prefix(), &marks.incarnation));
+        marks::written(session, &mut private);
+        self.stored(session, client, &input.planned, &uid, private).await.map_err(|error| failure(&error).into())
     }
 
     async fn delete(&self, session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
-        refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
+        let uid = uid::expect(session, "profile", &prior.state, &prior.private)?;
         let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
         let (domain, name) = names(&prior.state);
-        let project = session.project(domain);
+        let (id, project) = (format!("{domain}/{name}"), session.project(domain));
         let failure = |error: &incus::Error| failed("delete", name, domain, error);
-        let Some(found) =
-            client.find::<profile::Profile>(profile::get(&project, name)).await.map_err(|error| failure(&error))?
-        else {
-            return Ok(());
+        let fetch = async || {
+            let found = client.find::<profile::Profile>(profile::get(&project, name)).await;
+            found.map(|found| found.filter(|found| uid.owns(&found.config, None))).map_err(|error| failure(&error))
         };
-        if !marks::same_incarnation(&found.config, &prior.private) {
-            return Ok(());
+        let Some(found) = fetch().await? else {
+            session.replaced(KIND, "profile", &id, &uid)?;
+            return uid::deleted(session, client, "profile", &prior.private).await;
+        };
+        if uid.is_indistinct(&found.config) {
+            return Err(refusal::unmarked("profile", &id).into());
         }
+        let owners = marks::owners(session, &prior.private);
+        let used =
+            Used { client, notes: &session.notes, project: &project, domain, name, owners: &owners, wait: &wait };
         if !found.used_by.is_empty() {
-            return Err(in_use(name, domain, &found.used_by).into());
+            used.detach(&found).await?;
+            if fetch().await?.is_none() {
+                return Ok(());
+            }
         }
         match client.run(profile::delete(&project, name), &wait).await {
-            Err(error) if !error.is_not_found() => return Err(failure(&error).into()),
+            Err(error) if !error.is_not_found() => {
+                used.attach(&Wait::afterwards()).await;
+                return Err(failure(&error).into());
+            }
             _ => {}
         }
-        session.forget(KIND, &format!("{domain}/{name}"));
+        session.forget(KIND, &id);
         Ok(())
     }
 
@@ -209,12 +217,35 @@ impl Resource<Session> for Profile {
         prior.set("id", id);
         prior.set("domain", domain);
         prior.set("timeouts", timeouts::stored(&found.config));
-        Ok(Stored::new(state(&found, &prior), private(session, marks::carried(&found.config))))
+        let mut state = state(&found, &prior);
+        let uid = Uid::new(session.prefix(), marks::carried(&found.config));
+        state.set(uid::NAME, &uid.confirmed(&found.config, None));
+        Ok(Stored::new(state, marks::private(session)))
     }
 }
 
 impl Profile {
-    /// Makes the profile, or goes on with one that an interrupted create of the same configuration made.
+    async fn refresh(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
+        let uid = uid::find(session, &current.state, &current.private)?;
+        let client = session.client_until(&timeouts::of_read(call, &current.state)).await?;
+        let (domain, name) = names(&current.state);
+        let failure = |error: &incus::Error| failed("read", name, domain, error);
+        let found = client.read_profile(&session.project(domain), name).await.map_err(|error| failure(&error))?;
+        let is_ours = |found: &&profile::Profile| uid.as_ref().is_none_or(|uid| uid.owns(&found.config, None));
+        let Some(profile) = found.as_ref().filter(is_ours) else {
+            return uid::absent(session, &client, "profile", current, found.as_ref().map(|found| &found.config)).await;
+        };
+        let mut private = match marks::is_lost(&current.private) {
+            true => marks::private(session),
+            false => current.private,
+        };
+        session.found_here(&client, &mut private).await;
+        let mut state = state(profile, &current.state);
+        state.set(uid::NAME, uid.map(|uid| uid.confirmed(&profile.config, None).complete().to_string()));
+        Ok(Some(Stored::new(state, private)))
+    }
+
+    /// Creates the profile, or continues one that an interrupted create of the same configuration left.
     async fn make(
         &self,
         session: &Session,
@@ -226,8 +257,9 @@ impl Profile {
         let client = &session.client_until(&timeouts::of_stop(call)).await?;
         let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
         let project = session.project(&model.domain);
-        let marks = Marks::new(marks::fingerprint(session.owner(), KIND, id, &input.config, SECRET));
-        let private = private(session, &marks.incarnation);
+        let mut marks = Marks::new(fingerprint(session, id, &input.planned, &Value::Null));
+        let mut private = marks::private(session);
+        let mut uid = Uid::new(session.prefix(), &marks.incarnation);
 
         let mut wanted = profile::Profile::default();
         model.apply(&mut wanted);
@@ -239,7 +271,11 @@ impl Profile {
             devices: wanted.devices,
         };
         let failure = |error: &incus::Error| Failure::from(failed("create", &model.name, &model.domain, error));
-        let partial = |private: Private| Stored::new(input.planned.clone(), private);
+        let partial = |uid: Uid, private: Private| {
+            let mut state = input.planned.clone();
+            state.set(uid::NAME, &uid.incomplete());
+            Stored::new(state, private)
+        };
         let mut warnings = Diagnostics::default();
         match client.run(profile::create(&project, &body), &wait).await {
             Ok(_) => {}
@@ -249,77 +285,106 @@ impl Profile {
                 let found: profile::Profile = match look.find(profile::get(&project, &model.name)).await {
                     Ok(Some(found)) => found,
                     Ok(None) => return Err(failure(&error)),
-                    Err(_) if error.may_have_been_sent() => return Err(failure(&error).with_partial(partial(private))),
+                    Err(_) if error.may_have_been_sent() => {
+                        return Err(failure(&error).with_partial(partial(uid, private)));
+                    }
                     Err(unread) => return Err(failure(&unread)),
                 };
-                if marks::recognise(&found.config, &marks.fingerprint) == Found::Foreign {
-                    return Err(refusal::taken("profile", &model.name, KIND, id).into());
-                }
                 if marks::carried(&found.config) != marks.incarnation {
+                    adoptable(session, &input, &found.config, &marks.fingerprint, model, id)?;
+                    marks.supersede(&found.config);
+                    uid = Uid::new(session.prefix(), &marks.incarnation);
+                    let before = marks::carried(&found.config).to_owned();
+                    let mut is_same = true;
                     let write = |profile: &mut profile::Profile| {
-                        marks.write(&mut profile.config);
-                        model.apply(profile);
-                        true
+                        is_same = marks.may_replace(&before, &profile.config);
+                        if is_same {
+                            marks.write(&mut profile.config);
+                            model.apply(profile);
+                        }
+                        is_same
                     };
                     if let Err(error) = client.modify(profile::get(&project, &model.name), write, &wait).await {
-                        let mut private = private;
-                        marks::keep_before(&mut private, [&found.config]);
-                        return Err(failure(&error).with_partial(partial(private)));
+                        let uid = uid.or_still([&found.config]);
+                        return Err(failure(&error).with_partial(partial(uid, private)));
                     }
-                    warnings.warning(
-                        Path::root(),
-                        "Continued an interrupted create",
-                        format!(
-                            "The profile \"{id}\" was there already, made by an earlier apply of this configuration."
-                        ),
-                    );
+                    if !is_same {
+                        return Err(refusal::taken("profile", &model.name, KIND, id, &Found::Foreign).into());
+                    }
+                    session.take_over(KIND, &before);
+                    warnings.extend(refusal::continued("profile", id));
                 }
             }
             Err(error) if error.is_not_found() => return Err(no_domain(&model.domain, &error).into()),
             Err(error) => return Err(failure(&error)),
         }
-        match self.stored(client, &project, &input.planned, private.clone()).await {
+        let owners = marks::owners(session, &private);
+        let used = Used {
+            client,
+            notes: &session.notes,
+            project: &project,
+            domain: &model.domain,
+            name: &model.name,
+            owners: &owners,
+            wait: &wait,
+        };
+        warnings.extend(used.attach(&wait).await);
+        session.keep_server(client, &mut private).await;
+        match self.stored(session, client, &input.planned, &uid, private.clone()).await {
             Ok(stored) => Ok(Stored { warnings, ..stored }),
             // It exists: without a state it could not be destroyed.
-            Err(error) => Err(Failure::from(failed("read", &model.name, &model.domain, &error))
-                .with_partial(Stored::new(input.planned, private))),
+            Err(error) => {
+                Err(Failure::from(failed("read", &model.name, &model.domain, &error))
+                    .with_partial(partial(uid, private)))
+            }
         }
     }
 
     async fn stored(
         &self,
+        session: &Session,
         client: &Client,
-        project: &str,
         planned: &Value,
+        uid: &Uid,
         private: Private,
     ) -> Result<Stored, incus::Error> {
-        let (_, name) = names(planned);
-        let profile = client.get::<profile::Profile>(profile::get(project, name)).await?.value;
-        Ok(Stored::new(state(&profile, planned), private))
+        let (domain, name) = names(planned);
+        let profile = client.get::<profile::Profile>(profile::get(&session.project(domain), name)).await?.value;
+        let mut state = state(&profile, planned);
+        state.set(uid::NAME, uid);
+        Ok(Stored::new(state, private))
     }
+}
+
+/// Refuses to adopt a profile that is not left by an interrupted create of this configuration.
+fn adoptable(
+    session: &Session,
+    input: &Create,
+    found: &incus::Config,
+    fingerprint: &str,
+    model: &Model,
+    id: &str,
+) -> Result<(), Diagnostic> {
+    let known = marks::recognise(session, found, fingerprint);
+    match known == Found::Ours && !uid::is_being_replaced(&input.private, found) {
+        true => Ok(()),
+        false => Err(refusal::taken("profile", &model.name, KIND, id, &known)),
+    }
+}
+
+fn fingerprint(session: &Session, id: &str, planned: &Value, prior: &Value) -> String {
+    marks::fingerprint(session.owner(), KIND, id, &schema::schema().settings(planned, prior))
 }
 
 fn names(state: &Value) -> (&str, &str) {
     (state.get("domain").as_str().unwrap_or_default(), state.get("name").as_str().unwrap_or_default())
 }
 
-fn private(session: &Session, incarnation: &str) -> Private {
-    let mut private = Private::default();
-    marks::keep(&mut private, incarnation);
-    private.set("prefix", session.prefix());
-    private
-}
-
-fn keys_of_rename(config: &mut incus::Config, fingerprint: Option<&str>) {
-    if let Some(fingerprint) = fingerprint {
-        config.insert(marks::FINGERPRINT.to_owned(), fingerprint.to_owned());
-    }
-}
-
 fn state(found: &profile::Profile, prior: &Value) -> Value {
     let domain = prior.get("domain").as_str().unwrap_or_default();
     let mut state = Value::object();
     state.set("id", format!("{domain}/{}", found.name));
+    state.set(uid::NAME, prior.get(uid::NAME).clone());
     state.set("name", found.name.as_str());
     state.set("domain", domain);
     state.set("description", keys::description(&found.description, prior.get("description")));
@@ -346,19 +411,6 @@ fn no_domain(domain: &str, error: &incus::Error) -> Diagnostic {
         format!(
             "There is no domain \"{domain}\". Refer to it as `anklume_domain.<name>.name`, so that it is made first.\n\n{}",
             refusal::causes(error)
-        ),
-    )
-}
-
-fn in_use(name: &str, domain: &str, used_by: &[String]) -> Diagnostic {
-    let users: Vec<_> = used_by.iter().map(|path| format!("    {}", keys::short_user(path))).collect();
-    Diagnostic::error(
-        Path::root(),
-        "Unable to delete profile: it is in use",
-        format!(
-            "The profile \"{name}\" of domain \"{domain}\" is used by:\n\n{}\n\nRemove it from their `profiles` first. To do both in one apply, give the profile \
-             `lifecycle {{ create_before_destroy = true }}` and apply that before: otherwise it is destroyed before its users are updated.",
-            users.join("\n")
         ),
     )
 }

@@ -2,13 +2,14 @@
 
 use crate::incus::instance::PROTECTION;
 use crate::plugin::{Attribute, Diagnostics, Path, Schema, Type, Value};
-use crate::resources::{cloud_init, keys, name, timeouts};
+use crate::resources::{cloud_init, keys, name, timeouts, uid};
 
 pub(super) fn schema() -> Schema {
     Schema::new(
         0,
         "A profile of a domain: configuration and devices that several instances share. The profile `default` belongs to the domain. \
-         Give profiles `lifecycle { create_before_destroy = true }`: Terraform and OpenTofu destroy a dependency before they update its users.",
+         A profile that is destroyed or replaced is detached from the instances of this state, and its replacement takes its place in their \
+         lists. Virtual machines that run, and instances that have their root disk from it, have to be changed first.",
         vec![
             Attribute::string("id").computed().describe("`<domain>/<name>`."),
             Attribute::string("name")
@@ -30,6 +31,7 @@ pub(super) fn schema() -> Schema {
             cloud_init::attribute(
                 "What cloud-init reads inside the instances that use the profile, at their first boot.",
             ),
+            uid::attribute(),
             timeouts::attribute(),
         ],
     )

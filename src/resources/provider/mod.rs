@@ -1,10 +1,9 @@
 //! The provider block and the resources behind it.
 
 mod nft;
+mod owner;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::Path;
 
 use serde::Deserialize;
 
@@ -83,6 +82,10 @@ impl Provider for Anklume {
         Ok(Session::new(options))
     }
 
+    fn applies(&self, session: &Session) {
+        session.walk.end();
+    }
+
     fn resources(&self) -> Vec<Box<dyn Resource<Session>>> {
         vec![
             Box::new(domain::Domain),
@@ -130,6 +133,7 @@ struct Block {
     server_fingerprint: Option<String>,
     token: Option<String>,
     accept_remote_certificate: Option<bool>,
+    accept_server: Option<String>,
     owner: Option<String>,
     nesting_prefix: Option<String>,
     default_image: Option<String>,
@@ -156,12 +160,14 @@ impl Block {
             server_fingerprint,
             token,
             accept_remote_certificate,
+            accept_server,
             owner,
             nesting_prefix,
             default_image,
             delete_protection,
             images,
         } = self;
+        let environment = owner::Environment::of_process();
         Options {
             unknown: None,
             remote: remote::Settings {
@@ -175,7 +181,10 @@ impl Block {
                 token,
                 accept_remote_certificate,
             },
-            owner: owner.unwrap_or_else(default_owner),
+            owner: owner.unwrap_or_else(|| owner::default(&environment)),
+            legacy_owner: owner::legacy(&environment),
+            recovers: std::env::var_os("ANKLUME_RECOVER").is_some_and(|value| value == "1"),
+            accept_server,
             addressing,
             prefix: nesting_prefix.map(|digits| format!("{digits}-")).unwrap_or_default(),
             default_image: Preset::of(config.get("default_image"), default_image),
@@ -192,23 +201,6 @@ impl Block {
                 .collect(),
         }
     }
-}
-
-/// Working directory and workspace: what tells two configurations apart on one machine.
-fn default_owner() -> String {
-    let directory = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
-    format!("{directory}:{}", workspace(Path::new("."), |name| std::env::var_os(name)))
-}
-
-/// The workspace of `directory`, as the core chooses it (OpenTofu 1.9, Terraform 1.11): `TF_WORKSPACE`, else what
-/// `environment` in the data directory holds; an empty variable counts as none.
-fn workspace(directory: &Path, variable: impl Fn(&str) -> Option<OsString>) -> String {
-    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-    let chosen = set("TF_WORKSPACE").map(|name| name.to_string_lossy().into_owned()).or_else(|| {
-        let data = set("TF_DATA_DIR").unwrap_or_else(|| ".terraform".into());
-        std::fs::read_to_string(directory.join(data).join("environment")).ok()
-    });
-    chosen.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or("default").to_owned()
 }
 
 fn addressing(block: &Value) -> Result<Addressing, Problem> {
@@ -249,6 +241,20 @@ fn nesting_prefix(value: &Value) -> Result<(), Problem> {
     }
 }
 
+fn accept_server(value: &Value) -> Result<(), Problem> {
+    match value.as_str() {
+        Some(text)
+            if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) =>
+        {
+            Err(Problem::new(
+                "Invalid certificate fingerprint",
+                "Write the 64 hexadecimal digits that `incus info` shows as `certificate_fingerprint`, in lower case.",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn protocol(value: &Value) -> Result<(), Problem> {
     match value.as_str() {
         Some(text) if !["simplestreams", "incus", "oci"].contains(&text) => Err(Problem::new(
@@ -277,9 +283,22 @@ fn attributes() -> Vec<Attribute> {
         Attribute::bool("accept_remote_certificate")
             .optional()
             .describe("Trust any certificate of an `https` address. For throw-away servers only: it gives up the protection of the connection."),
+        Attribute::string("accept_server").optional().check(accept_server).describe(
+            "SHA-256 of the certificate of an Incus server that has none of the objects of this state, as the error \"Another Incus server\" \
+             prints it: they are created there. It has no effect on any other server, so it can stay.",
+        ),
         Attribute::string("owner")
             .optional()
-            .describe("Whose objects these are: part of the mark by which an interrupted create is recognised; and a volume that is deleted is taken from instances of this owner only. Unset: working directory and workspace. Set it where one configuration runs from changing directories, as in CI, and where one directory keeps several states (`-state=`): they share an owner otherwise."),
+            .describe(
+                "Names the one state that this configuration is applied to, never a team or a machine that has several states. \
+                 An apply continues what an interrupted one created, and a destroy detaches a volume from instances, only \
+                 under the same `owner`. Unset: the location of the backend that `init` recorded, without credentials, and \
+                 the workspace; `organization/workspace` in HCP Terraform; for a local state the directory (path and inode), \
+                 the user, `/etc/machine-id` and the workspace; under `tofu test` and `terraform test` a random one for each \
+                 run. Set it, to a different value for each state, if a local state is applied from changing directories, \
+                 machines or containers, as in CI; if one directory keeps several states (`-state=`); or if states of an \
+                 `http` backend differ only in the query of the address.",
+            ),
         Attribute::single(
             "addressing",
             vec![
@@ -331,24 +350,6 @@ mod tests {
             let refused = configure(&pairs).unwrap_err();
             assert_eq!(refused.iter().map(|told| told.path.clone()).collect::<Vec<_>>(), [plugin::Path::from(at)]);
         }
-    }
-
-    #[test]
-    fn the_workspace_is_the_one_that_the_core_has_chosen() {
-        let directory = tempfile::tempdir().unwrap();
-        for (data, name) in [(".terraform", "plain\n"), ("elsewhere", "moved")] {
-            std::fs::create_dir(directory.path().join(data)).unwrap();
-            std::fs::write(directory.path().join(data).join("environment"), name).unwrap();
-        }
-        let chosen = |variables: &[(&str, &str)]| {
-            let variable = |name: &str| variables.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into());
-            workspace(directory.path(), variable)
-        };
-        assert_eq!(chosen(&[]), "plain");
-        assert_eq!(chosen(&[("TF_WORKSPACE", ""), ("TF_DATA_DIR", "")]), "plain");
-        assert_eq!(chosen(&[("TF_DATA_DIR", "elsewhere")]), "moved");
-        assert_eq!(chosen(&[("TF_DATA_DIR", "elsewhere"), ("TF_WORKSPACE", "named")]), "named");
-        assert_eq!(chosen(&[("TF_DATA_DIR", "absent")]), "default");
     }
 
     #[test]

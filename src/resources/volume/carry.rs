@@ -6,8 +6,9 @@ use super::update::{Change, in_use};
 use super::users::{self, Users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Refusal, Wait};
-use crate::plugin::{Diagnostic, Failure, Path, Private};
+use crate::plugin::{Diagnostic, Failure, Path};
 use crate::resources::marks;
+use crate::resources::uid::Uid;
 
 /// The mark of a volume that is copied to another pool: where to, as `<pool>/<name>`.
 const MOVING: &str = "moving";
@@ -26,7 +27,7 @@ impl Change<'_> {
         let Some(found) = found else {
             // The interrupted one went on to its end.
             return match new.fetch().await.map_err(|error| failed(&error))? {
-                Some(moved) if marks::same_incarnation(&moved.config, self.kept) => self.write(new).await,
+                Some(moved) if self.is_ours(&moved) => self.write(new).await,
                 _ => Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into()),
             };
         };
@@ -62,8 +63,7 @@ impl Change<'_> {
         let marked = old.fetch().await.map_err(|error| failed(&error))?.unwrap_or_default();
         // They would be those of whoever has the name.
         if let Some(there) = new.fetch().await.map_err(|error| failed(&error))? {
-            let is_ours =
-                !marks::carried(&there.config).is_empty() && marks::same_incarnation(&there.config, self.kept);
+            let is_ours = !marks::carried(&there.config).is_empty() && self.is_ours(&there);
             return Err(match is_ours {
                 true => two(old, new, "and the one that Incus moved may be empty"),
                 false => taken(new),
@@ -140,7 +140,10 @@ impl Change<'_> {
             let users = users::users(old, &users).await.map_err(|error| failed(&error))?;
             return Err(in_use("pool", "move", &[users.ours, users.others].concat()).into());
         }
-        old.delete(false, wait).await.map_err(|error| failed(&error).into())
+        old.delete(false, wait).await.map_err(|error| failed(&error))?;
+        // A copy that somebody makes of it must not be taken for what a later move has left.
+        let forget = |volume: &mut Volume| volume.config.remove(&marks::stored(MOVED_FROM)).is_some();
+        new.modify(false, forget, wait).await.map_err(|error| new.failed("update", &error).into())
     }
 
     /// Copies the volume, and gives the copy its name; the users that are to follow.
@@ -184,9 +187,9 @@ impl Change<'_> {
     /// Brings a copy to what is configured, whatever Incus filled in.
     async fn bring(&self, copy: &Target<'_>) -> Result<(), Error> {
         let write = |volume: &mut Volume| {
-            let before = volume.config.insert(marks::FINGERPRINT.to_owned(), self.fingerprint.clone());
+            let marked = self.mark(volume);
             let filled = Filled::beside(volume, self.model);
-            self.model.apply(volume, &filled) | (before.as_ref() != Some(&self.fingerprint))
+            self.model.apply(volume, &filled) | marked
         };
         copy.modify(false, write, self.wait).await
     }
@@ -197,7 +200,7 @@ impl Change<'_> {
         let failed = |error: &Error| old.failed("update", error);
         new.settle(wait).await.map_err(|error| failed(&error))?;
         let Some(copy) = new.fetch().await.map_err(|error| failed(&error))? else { return Ok(Left::Nothing) };
-        if !is_copy(&copy, old, self.kept) {
+        if !(self.is_ours(&copy) && comes_from(&copy, old)) {
             return Err(taken(new).into());
         }
         if found.used_by.is_empty() && marks::read_stored(&found.config, MOVED).is_some() {
@@ -225,24 +228,23 @@ enum Left {
     Whole,
 }
 
-/// Whether `copy` was made by a move of the volume `old`, that `private` was kept for. A copy that somebody makes of a
-/// volume has its marks, but says of no place that it comes from there.
-fn is_copy(copy: &Volume, old: &Target<'_>, private: &Private) -> bool {
-    marks::same_incarnation(&copy.config, private)
-        && marks::read_stored(&copy.config, MOVED_FROM) == Some(old.place().as_str())
+/// Whether `copy` was created by a move of the volume `old`. A copy that somebody makes of a volume has its marks, but names
+/// no place that it comes from.
+fn comes_from(copy: &Volume, old: &Target<'_>) -> bool {
+    marks::read_stored(&copy.config, MOVED_FROM) == Some(old.place().as_str())
 }
 
 /// What an interrupted move left of a volume in another pool; to be deleted with it.
 pub(super) async fn left_by<'c>(
     target: &Target<'c>,
     found: &Volume,
-    private: &Private,
+    uid: &Uid,
 ) -> Result<Option<(Target<'c>, Volume)>, Error> {
     let Some((pool, name)) = marks::read_stored(&found.config, MOVING).and_then(|place| place.split_once('/')) else {
         return Ok(None);
     };
     let copy = Target { pool: pool.to_owned(), ..target.named(name) };
-    let there = copy.fetch().await?.filter(|there| is_copy(there, target, private));
+    let there = copy.fetch().await?.filter(|there| uid.owns(&there.config, None) && comes_from(there, target));
     Ok(there.map(|there| (copy, there)))
 }
 
@@ -251,7 +253,7 @@ pub(super) fn mark(volume: &mut Volume, to: Option<&Target<'_>>) {
     if let Some(to) = to {
         volume.config.insert(marks::stored(MOVING), to.place());
     }
-    volume.config.remove(&marks::stored(MOVED));
+    [MOVED, MOVED_FROM].into_iter().for_each(|mark| drop(volume.config.remove(&marks::stored(mark))));
 }
 
 fn meanwhile(old: &Target<'_>) -> Diagnostic {

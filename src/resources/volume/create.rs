@@ -12,9 +12,10 @@ use super::target::{Target, UPLOADING};
 use super::{KIND, LIMIT, read, source, users};
 use crate::incus::volume::{self, Volume};
 use crate::incus::{Config, Error, Wait};
-use crate::plugin::{Call, Create, Diagnostic, Failure, Path, Private, Stored};
+use crate::plugin::{Call, Create, Diagnostic, Failure, Path, Private, Stored, Value};
 use crate::resources::marks::{self, Found, Marks};
 use crate::resources::session::Session;
+use crate::resources::uid::{self, Uid};
 use crate::resources::{pool, refusal, timeouts};
 use crate::web::Headers;
 
@@ -29,15 +30,17 @@ pub(super) async fn create(session: &Session, call: &Call, input: Create) -> Res
         Some(pool) => pool.clone(),
         None => pool::choose(&client, &session.project(&model.domain), "pool".into()).await?,
     };
-    let target = Target::new(session, &client, &model.domain, &pool, &model.name);
+    let private = marks::private(session);
+    let target = Target::new(session, &client, [&model.domain, &pool, &model.name], &private);
     let id = target.id();
     session.create_once(KIND, &id)?;
-    let marks = Marks::new(model::fingerprint(session.owner(), &id, &input.config));
-    let private = read::private(session, &marks.incarnation);
+    let marks = Marks::new(model::fingerprint(session, &id, &input.config, &input.planned, &Value::Null));
+    let uid = Uid::new(session.prefix(), &marks.incarnation);
     let wait = timeouts::wait(call, &input.planned, "create", LIMIT);
     let headers = read_headers(input.config.get("source").get("headers"));
     let headers = headers.map_err(|error| refusal::defect("the headers", error))?;
-    let creation = Creation { session, target, model, headers, marks, private, wait };
+    let replaces = input.private.clone();
+    let creation = Creation { session, target, model, headers, marks, uid, private, replaces, wait };
     let result = creation.run(&input).await;
     if result.as_ref().is_err_and(|failure| failure.partial.is_none()) {
         session.forget(KIND, &id);
@@ -52,7 +55,10 @@ struct Creation<'s> {
     /// For the server of its source.
     headers: Headers,
     marks: Marks,
+    uid: Uid,
     private: Private,
+    /// What the plan kept of the object that this create replaces.
+    replaces: Private,
     wait: Wait,
 }
 
@@ -80,19 +86,20 @@ impl Creation<'_> {
         }
         let mut warnings = users::attach(&self.session.notes, &self.target, &self.wait).await;
         if let Made::Adopted(found) = &made {
-            if let Err(error) = self.bring().await {
-                marks::keep_before(&mut self.private, [&found.config]);
-                return Err(self.failed(input, &error).await);
+            self.marks.supersede(&found.config);
+            self.uid = Uid::new(self.session.prefix(), &self.marks.incarnation);
+            match self.bring(marks::carried(&found.config)).await {
+                Ok(true) => {}
+                Ok(false) => return Err(self.taken(&Found::Foreign).into()),
+                Err(error) => {
+                    self.uid = self.uid.or_still([&found.config]);
+                    return Err(self.failed(input, &error).await);
+                }
             }
-            warnings.warning(
-                Path::root(),
-                "Continued an interrupted create",
-                format!(
-                    "The volume \"{}\" was there already, made by an earlier apply of this configuration.",
-                    self.target.id()
-                ),
-            );
+            self.session.take_over(KIND, marks::carried(&found.config));
+            warnings.extend(refusal::continued("volume", &self.target.id()));
         }
+        self.session.keep_server(self.target.client, &mut self.private).await;
         match self.fetch_whole(&made).await {
             Ok(Some(found)) => Ok(Stored { warnings, ..self.stored(input, &found) }),
             Ok(None) => Err(Diagnostic::error(
@@ -112,7 +119,8 @@ impl Creation<'_> {
 
     /// What was made, with what Incus filled in by itself marked as such.
     async fn fetch_whole(&self, made: &Made) -> Result<Option<Volume>, Error> {
-        let mut found = self.target.fetch().await?;
+        // Its name may have changed hands since.
+        let mut found = self.target.fetch().await?.filter(|found| self.uid.has_mark_of(&found.config));
         if let (Some(found), Made::New) = (&mut found, made) {
             let filled = Filled::beside(found, &self.model);
             if self.model.apply(found, &filled) {
@@ -125,11 +133,14 @@ impl Creation<'_> {
     fn stored(&self, input: &Create, found: &Volume) -> Stored {
         let mut private = self.private.clone();
         model::keep_rigid(found, &mut private);
-        Stored::new(read::state(self.session, &self.target, found, &input.planned), private)
+        let mut state = read::state(self.session, &self.target, found, &input.planned);
+        state.set(uid::NAME, &self.uid);
+        Stored::new(state, private)
     }
 
     /// What stands after a failure goes into the state.
-    async fn failed(&self, input: &Create, error: &Error) -> Failure {
+    async fn failed(&mut self, input: &Create, error: &Error) -> Failure {
+        self.uid = std::mem::take(&mut self.uid).incomplete();
         let failure = Failure::from(self.target.failed("create", error));
         let partial = match self.target.look_back().await {
             Ok(Some(found)) => self.stored(input, &found),
@@ -138,6 +149,7 @@ impl Creation<'_> {
                 let mut state = input.planned.clone();
                 state.set("id", self.target.id());
                 state.set("pool", self.target.pool.as_str());
+                state.set(uid::NAME, &self.uid);
                 Stored::new(state, self.private.clone())
             }
         };
@@ -147,26 +159,41 @@ impl Creation<'_> {
     /// Takes the protection off what this call made, so that the tainted object can go.
     async fn lift(&self) {
         let brief = Wait::within(CLEAR, CancellationToken::new());
-        if let Err(error) = self.target.modify(self.model.is_iso(), model::lift, &brief).await {
+        let lift = |volume: &mut Volume| self.uid.has_mark_of(&volume.config) && model::lift(volume);
+        if let Err(error) = self.target.modify(self.model.is_iso(), lift, &brief).await {
             tracing::warn!(volume = %self.target.id(), %error, "protection not lifted");
         }
     }
 
-    async fn bring(&self) -> Result<(), Error> {
+    /// Brings an adopted one that carries the mark `before` to what is configured; false where it carries another by now.
+    async fn bring(&self, before: &str) -> Result<bool, Error> {
+        let mut is_it = true;
         let write = |volume: &mut Volume| {
+            is_it = self.marks.may_replace(before, &volume.config);
+            if !is_it {
+                return false;
+            }
             volume.config.remove(&marks::stored(UPLOADING));
             self.marks.write(&mut volume.config);
             let filled = Filled::beside(volume, &self.model);
             self.model.apply(volume, &filled);
             true
         };
-        self.target.modify(self.model.is_iso(), write, &self.wait).await
+        self.target.modify(self.model.is_iso(), write, &self.wait).await?;
+        Ok(is_it)
+    }
+
+    fn taken(&self, found: &Found) -> Diagnostic {
+        refusal::taken("volume", &self.target.name, KIND, &self.target.id(), found)
     }
 
     /// Brings a new one to what is configured. An ISO is uploaded without its description, and is known by when it was made
     /// from then on.
     async fn describe(&self) -> Result<(), Error> {
         let describe = |volume: &mut Volume| {
+            if !self.uid.has_mark_of(&volume.config) {
+                return false;
+            }
             volume.config.remove(&marks::stored(UPLOADING));
             let filled = Filled::beside(volume, &self.model);
             self.model.apply(volume, &filled);
@@ -180,9 +207,11 @@ impl Creation<'_> {
         if marks::carried(&found.config) == self.marks.incarnation {
             return Ok(Made::New);
         }
-        match marks::recognise(&found.config, &self.marks.fingerprint) {
-            Found::Ours => Ok(Made::Adopted(Box::new(found.clone()))),
-            Found::Foreign => Err(refusal::taken("volume", &self.target.name, KIND, &self.target.id())),
+        match marks::recognise(self.session, &found.config, &self.marks.fingerprint) {
+            Found::Ours if !uid::is_being_replaced(&self.replaces, &found.config) => {
+                Ok(Made::Adopted(Box::new(found.clone())))
+            }
+            known => Err(self.taken(&known)),
         }
     }
 
@@ -271,7 +300,7 @@ impl Creation<'_> {
             let length = source::length(self.session, target, &self.model, &self.headers, wait).await?;
             // One without a length is a copy on btrfs.
             if length.is_none() || model::length(&found).is_some_and(|found| Some(found) != length) {
-                return Err(refusal::taken("volume", &target.name, KIND, &target.id()).into());
+                return Err(self.taken(&Found::Foreign).into());
             }
             target.delete(true, wait).await.map_err(|error| failed(&error))?;
         }
@@ -300,7 +329,7 @@ impl Creation<'_> {
             tracing::warn!(volume = %target.id(), %error, "the marks of an ISO were not taken away");
         }
         Err(match taken {
-            true => refusal::taken("volume", &target.name, KIND, &target.id()).into(),
+            true => self.taken(&Found::Foreign).into(),
             false => told.into(),
         })
     }

@@ -1,41 +1,52 @@
 //! Deleting a volume: detached from instances of ours, refused while anybody else uses it.
 
-use super::target::{Target, names};
+use super::target::{Target, is_of, names};
 use super::{KIND, LIMIT, carry, model, users};
 use crate::incus::volume::Volume;
 use crate::incus::{Error, Wait};
 use crate::plugin::{Call, Diagnostic, Failure, Path, Stored};
 use crate::resources::session::Session;
-use crate::resources::{marks, refusal, timeouts};
+use crate::resources::uid::{self, Uid};
+use crate::resources::{refusal, timeouts};
 
 /// Deletes a volume. One of another incarnation was adopted by a replacement: it stays, and this counts as done.
 pub(super) async fn delete(session: &Session, call: &Call, prior: Stored) -> Result<(), Failure> {
-    refusal::same_prefix(prior.private.get("prefix"), session.prefix())?;
+    let uid = uid::expect(session, "volume", &prior.state, &prior.private)?;
     let client = session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &prior.state, "delete", LIMIT);
-    let (domain, pool, name) = names(&prior.state);
-    let target = Target::new(session, &client, domain, pool, name);
+    let target = Target::new(session, &client, names(&prior.state), &prior.private);
     let failed = |error: &Error| target.failed("delete", error);
     let found = target.fetch().await.map_err(|error| failed(&error))?;
-    let Some(found) = found.filter(|found| marks::same_incarnation(&found.config, &prior.private)) else {
+    let Some(found) = found.filter(|found| is_of(&uid, found)) else {
+        session.replaced(KIND, "volume", &target.id(), &uid)?;
+        uid::deleted(session, &client, "volume", &prior.private).await?;
         if prior.state.get("content_type").as_str() == Some("iso") {
-            target.sweep(&prior.private, &wait).await.map_err(|error| failed(&error))?;
+            target.sweep(&uid, &wait).await.map_err(|error| failed(&error))?;
         }
         return Ok(());
     };
+    if uid.is_indistinct(&found.config) {
+        return Err(refusal::unmarked("volume", &target.id()).into());
+    }
     let kept = prior.state.get("delete_protection").as_bool() == Some(true);
     if model::protection(&found.config).unwrap_or(kept) {
         return Err(protected(&target.id()).into());
     }
-    let copy = carry::left_by(&target, &found, &prior.private).await.map_err(|error| failed(&error))?;
+    let copy = carry::left_by(&target, &found, &uid).await.map_err(|error| failed(&error))?;
     for (target, found) in copy.iter().map(|(target, found)| (target, found)).chain([(&target, &found)]) {
-        take_away(session, target, found, &wait).await?;
+        take_away(session, target, found, &uid, &wait).await?;
     }
     session.forget(KIND, &target.id());
     Ok(())
 }
 
-async fn take_away(session: &Session, target: &Target<'_>, found: &Volume, wait: &Wait) -> Result<(), Failure> {
+async fn take_away(
+    session: &Session,
+    target: &Target<'_>,
+    found: &Volume,
+    uid: &Uid,
+    wait: &Wait,
+) -> Result<(), Failure> {
     let failed = |error: &Error| target.failed("delete", error);
     let users = users::users(target, &found.used_by).await.map_err(|error| failed(&error))?;
     if !users.others.is_empty() {
@@ -44,6 +55,13 @@ async fn take_away(session: &Session, target: &Target<'_>, found: &Volume, wait:
     let result = async {
         for name in &users.ours {
             users::detach(&session.notes, target, name, wait).await?;
+        }
+        // Detaching takes its time, in which another one may have got the name.
+        if !users.ours.is_empty() {
+            let still = target.fetch().await?;
+            if still.is_none_or(|still| !is_of(uid, &still)) {
+                return Ok(());
+            }
         }
         target.delete(found.content_type == "iso", wait).await
     };
@@ -61,7 +79,7 @@ fn protected(id: &str) -> Diagnostic {
         "The volume is protected",
         format!(
             "\"{id}\" has `delete_protection`, and was left as it is. Set `delete_protection = false` and apply; then destroy or replace it. \
-             If it was tainted by hand, take that back first:\n\n    tofu untaint anklume_volume.<name>"
+             If you tainted it manually, untaint it first:\n\n    tofu untaint anklume_volume.<name>"
         ),
     )
 }
@@ -71,8 +89,9 @@ fn in_use(target: &Target<'_>, others: &[String]) -> Diagnostic {
         Path::root(),
         "Unable to delete volume: it is in use",
         format!(
-            "Nothing was changed. Besides instances of this owner that have it by `volumes`, \"{}\" is used by:\n\n{}\n\nTake it from them first. \
-             If one is of this configuration, which ran in another directory or workspace then, set `owner` in the provider block.",
+            "Nothing was changed. Besides instances of this state that have it by `volumes`, \"{}\" is used by:\n\n{}\n\nDetach it from them \
+             first. If one of them is in this state under another `owner`, apply once with the volume still in the configuration: the \
+             plan shows `owner` of the instance as an update. Then remove the volume.",
             target.id(),
             others.join("\n")
         ),

@@ -7,7 +7,6 @@ mod exposed;
 mod filled;
 mod form;
 mod model;
-mod notes;
 mod plan;
 mod read;
 mod schema;
@@ -29,7 +28,6 @@ const KIND: &str = "anklume_volume";
 /// Moving a large volume to another pool copies it.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-pub(crate) use notes::{NOTES, Notes};
 pub(crate) use target::iso_is_protected;
 
 /// The resource `anklume_volume`.
@@ -57,8 +55,17 @@ impl Resource<Session> for Volume {
         create::create(session, call, input).await
     }
 
+    fn seen(&self, session: &Session, prior: &Value) -> Diagnostics {
+        session.walk.pass(KIND, prior).map(Diagnostics::from).unwrap_or_default()
+    }
+
     async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
-        read::read(session, call, current).await
+        let before = current.state.clone();
+        let read = read::read(session, call, current).await;
+        if let Ok(read) = &read {
+            session.walk.read(KIND, &before, read.as_ref().map_or(&Value::Null, |stored| &stored.state));
+        }
+        read
     }
 
     async fn update(&self, session: &Session, call: &Call, input: plugin::Update) -> Result<Stored, Failure> {

@@ -9,8 +9,9 @@ use crate::incus::is_true;
 use crate::incus::{Config, volume::Volume};
 use crate::plugin::{DecodeError, Private, Value};
 use crate::resources::keys::{self, Own};
+use crate::resources::session::Session;
 use crate::resources::timeouts::{self, Timeouts};
-use crate::resources::{marks, name};
+use crate::resources::{marks, name, uid};
 
 /// Keys with an attribute of their own.
 pub(super) const OWN: &[Own] = &[(SIZE, "size"), (SCHEDULE, "snapshots_schedule"), (EXPIRY, "snapshots_expiry")];
@@ -121,7 +122,7 @@ impl Model {
         if !self.is_iso() {
             let mut wanted = config.clone().unwrap_or_default();
             let made_with: Vec<_> = DRIVERS.into_iter().filter(|key| wanted.contains_key(*key)).collect();
-            let stays = |key: &str| filled.has(key, &volume.config) || DRIVERS.contains(&key);
+            let stays = |key: &str| filled.has(key, &volume.config) || DRIVERS.contains(&key) || key == keys::DEPENDENT;
             for (key, value) in volume.config.iter().filter(|(key, _)| stays(key)) {
                 wanted.entry(key.clone()).or_insert_with(|| value.clone());
             }
@@ -152,24 +153,26 @@ impl Model {
     }
 }
 
-/// What makes a volume that of a configuration. Of a source with a checksum that alone counts: a signed URL is another one
-/// each time. Headers are kept nowhere, and never count.
-pub(super) fn fingerprint(owner: &str, id: &str, config: &Value) -> String {
-    let mut config = config.clone();
-    let mut source = config.get("source").clone();
-    source.set("headers", Value::Null);
-    if let Some(sha256) = source.get("sha256").as_str().map(digits) {
-        source = Value::object();
-        source.set("sha256", sha256);
+/// The fingerprint of a volume. Of a source with a checksum that alone counts: a signed URL is another one each time. The
+/// pool is a part of the id, and a size that a source gives is none of the configuration.
+pub(super) fn fingerprint(session: &Session, id: &str, config: &Value, planned: &Value, prior: &Value) -> String {
+    let mut settings = schema::schema().settings(planned, prior);
+    settings.set("pool", Value::Null);
+    if config.get("size").is_null() {
+        settings.set("size", Value::Null);
     }
-    config.set("source", source);
-    marks::fingerprint(owner, super::KIND, id, &config, &[])
+    if !settings.get("source").get("sha256").is_null() {
+        let mut source = Value::object();
+        source.set("sha256", settings.get("source").get("sha256").clone());
+        settings.set("source", source);
+    }
+    marks::fingerprint(session.owner(), super::KIND, id, &settings)
 }
 
 /// The name under which a volume is filled: that of its owner and id, so that the next create of it finds what an
 /// interrupted one left, whatever was configured then.
 pub(super) fn temporary(owner: &str, id: &str) -> String {
-    format!("{}{}", name::HALF_MADE, &marks::fingerprint(owner, super::KIND, id, &Value::object(), &[])[..16])
+    format!("{}{}", name::HALF_MADE, &marks::fingerprint(owner, super::KIND, id, &Value::object())[..16])
 }
 
 /// The protection that stands on a volume; `None` where none was ever written.
@@ -200,10 +203,11 @@ pub(super) fn state(found: &Volume, prior: &Value, place: &Place<'_>, protected:
     let config = &found.config;
     let filled = Filled::of(config).unless_shown(prior);
     let mut visible = keys::visible(config, OWN);
-    visible.retain(|key, _| !filled.has(key, config));
+    visible.retain(|key, _| !filled.has(key, config) && key != keys::DEPENDENT);
     let text = |key: &str| Value::from(config.get(key).filter(|_| !filled.has(key, config)).cloned());
     let mut state = Value::object();
     state.set("id", format!("{}/{}/{}", place.domain, place.pool, found.name));
+    state.set(uid::NAME, prior.get(uid::NAME).clone());
     state.set("name", found.name.as_str());
     state.set("domain", place.domain);
     state.set("pool", place.pool);
@@ -372,8 +376,10 @@ mod tests {
 
     #[test]
     fn a_fingerprint_knows_a_checksum_and_not_where_its_file_is() {
+        let session = Session::new(crate::resources::session::Options::default());
         let with = |source: serde_json::Value| {
-            fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data", "source": source})))
+            let planned = Value::from_json(&json!({"name": "data", "source": source}));
+            fingerprint(&session, "pro/default/data", &planned, &planned, &Value::Null)
         };
         let base = with(json!({"url": "https://a?sig=1", "sha256": "ab".repeat(32)}));
         assert_eq!(base, with(json!({"url": "https://b?sig=2", "sha256": format!("sha256:{}", "AB".repeat(32))})));
@@ -390,13 +396,22 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_no_part_of_the_fingerprint() {
-        let with = |headers: serde_json::Value| {
-            let source = json!({"url": "https://host/x", "headers": headers});
-            fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data", "source": source})))
+    fn neither_headers_nor_the_pool_nor_a_size_that_a_source_gives_count() {
+        let session = Session::new(crate::resources::session::Options::default());
+        let of = |json: serde_json::Value, planned: serde_json::Value| {
+            let (config, mut whole) = (Value::from_json(&json), Value::from_json(&json));
+            planned.as_object().unwrap().iter().for_each(|(name, value)| whole.set(name, Value::from_json(value)));
+            fingerprint(&session, "pro/default/data", &config, &whole, &Value::Null)
         };
-        assert_eq!(with(json!({"Authorization": "a"})), with(json!(null)));
-        let none = fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data", "source": null})));
-        assert_eq!(none, fingerprint("me", "pro/default/data", &Value::from_json(&json!({"name": "data"}))));
+        let source = json!({"url": "https://host/x"});
+        let plain = of(json!({"name": "data", "source": source}), json!({}));
+        assert_eq!(of(json!({"name": "data", "source": source}), json!({"pool": "default", "size": "1GiB"})), plain);
+        let with_headers = json!({"url": "https://host/x", "headers": {"Authorization": "a"}});
+        assert_eq!(of(json!({"name": "data", "source": with_headers}), json!({})), plain);
+        assert_ne!(of(json!({"name": "data", "source": source, "size": "1GiB"}), json!({})), plain);
+        let of_size = |size: &str| of(json!({"name": "data", "size": size}), json!({}));
+        assert_eq!(of_size("1GiB"), of_size("1024MiB"));
+        let signed = |url: &str| of(json!({"name": "d", "source": {"url": url, "sha256": "ab".repeat(32)}}), json!({}));
+        assert_eq!(signed("https://host/x?sig=1"), signed("https://host/x?sig=2"));
     }
 }

@@ -4,23 +4,22 @@ use super::schema::digits;
 use super::{KIND, model};
 use crate::plugin::{Action, Path, Plan, Value};
 use crate::resources::session::{Preset, Session};
-use crate::resources::size;
+use crate::resources::{size, uid};
 
 /// Private state: `kept` where the volume was made by others and its source is not known.
 pub(super) const SOURCE: &str = "source";
 
 pub(super) fn plan(session: &Session, plan: &mut Plan<'_>) {
+    session.walk.plan(KIND, plan);
     if plan.action == Action::Destroy {
-        return refuse_protected(plan, "destroyed");
-    }
-    if let (Some(domain), Some(name)) = (plan.planned.get("domain").as_str(), plan.planned.get("name").as_str()) {
-        let id = match plan.planned.get("pool").as_str() {
-            Some(pool) => format!("{domain}/{pool}/{name}"),
-            None => format!("{domain}/(the pool of the domain)/{name}"),
-        };
-        session.plan_once(KIND, &id, plan);
+        // The label alone may have changed.
+        if !plan.diagnostics.has_errors() {
+            refuse_protected(plan, "destroyed");
+        }
+        return;
     }
     rules(session.delete_protection(), plan);
+    uid::plan(plan);
 }
 
 /// Everything that does not depend on what else is planned.

@@ -1,7 +1,7 @@
 //! The form of `anklume_volume`.
 
 use crate::plugin::{Attribute, Problem, Schema, Type, Value};
-use crate::resources::{expiry, name, schedule, size, timeouts};
+use crate::resources::{expiry, name, schedule, size, timeouts, uid};
 use crate::web::{BadHeader, BadLocation, Headers, Location};
 
 /// Every attribute, with what the documentation says of it.
@@ -20,6 +20,7 @@ pub(super) fn schema() -> Schema {
 fn identity() -> Vec<Attribute> {
     vec![
         Attribute::string("id").computed().describe("`<domain>/<pool>/<name>`."),
+        uid::attribute(),
         Attribute::string("name").required().check(name::volume).describe(
             "Its name, unique in its domain and pool. A change renames it in place; the instances that use it have to be stopped, \
              and follow. An ISO keeps its name on Incus before 6.0.5 (6.15 of the monthly releases), which would lose its content.",
@@ -48,7 +49,7 @@ fn content() -> Vec<Attribute> {
         Attribute::string("size")
             .optional_computed()
             .check(size::check)
-            .same(size::same)
+            .canonical(size::canonical)
             .describe(
                 "Its size, such as `20GiB`; needed unless `source` gives it. It grows in place, and a filesystem shrinks where the \
                  pool's driver can and the data fits: on LVM and Ceph with ext4 or btrfs, while no running instance uses it. A block \
@@ -94,7 +95,7 @@ fn source() -> Attribute {
                  Proxies of the environment are not used. The URL stands in the plan and the state, its query too: secrets belong into \
                  `headers`. Another URL with the same `sha256` changes the state alone.",
             ),
-            Attribute::string("sha256").optional().check(sha256).same(same_sha256).describe(
+            Attribute::string("sha256").optional().check(sha256).canonical(canonical_sha256).describe(
                 "The SHA-256 of the file, in hexadecimal, with or without `sha256:` before it; needed with `url`. It is what the \
                  content is known by: another one replaces the volume.",
             ),
@@ -177,8 +178,8 @@ pub(super) fn read_headers(value: &Value) -> Result<Headers, BadHeader> {
     Ok(headers)
 }
 
-fn same_sha256(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if digits(left) == digits(right))
+fn canonical_sha256(value: &Value) -> Option<Value> {
+    value.as_str().map(|text| digits(text).into())
 }
 
 #[cfg(test)]
@@ -189,7 +190,7 @@ mod tests {
     fn a_checksum_is_the_same_with_its_prefix_and_in_capitals() {
         let (plain, long) = ("ab".repeat(32), format!("sha256:{}", "AB".repeat(32)));
         assert!(sha256(&plain.as_str().into()).is_ok() && sha256(&long.as_str().into()).is_ok());
-        assert!(same_sha256(&plain.into(), &long.into()));
+        assert_eq!(canonical_sha256(&plain.into()), canonical_sha256(&long.into()));
         assert!(sha256(&"abc".into()).is_err() && sha256(&Value::Unknown).is_ok());
     }
     #[test]

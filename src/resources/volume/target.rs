@@ -9,7 +9,8 @@ use crate::incus::volume::{self, Volume};
 use crate::incus::{Client, Config, Error, Refusal, Wait, is_true};
 use crate::plugin::{Diagnostic, Path, Private, Value};
 use crate::resources::session::Session;
-use crate::resources::{marks, pool, refusal};
+use crate::resources::uid::Uid;
+use crate::resources::{marks, notes, pool, refusal};
 
 /// What all keys of ours begin with.
 const OURS: &str = "user.anklume.";
@@ -28,21 +29,30 @@ pub(super) struct Target<'c> {
     pub(super) project: String,
     pub(super) pool: String,
     pub(super) name: String,
-    /// What instances of ours carry.
-    pub(super) owner: String,
+    /// The owners of which an instance of this state carries one.
+    pub(super) owners: Vec<String>,
 }
 
 /// `domain`, `pool` and `name` of a state.
-pub(super) fn names(state: &Value) -> (&str, &str, &str) {
-    let text = |name: &str| state.get(name).as_str().unwrap_or_default();
-    (text("domain"), text("pool"), text("name"))
+pub(super) fn names(state: &Value) -> [&str; 3] {
+    ["domain", "pool", "name"].map(|name| state.get(name).as_str().unwrap_or_default())
 }
 
 impl<'c> Target<'c> {
-    pub(super) fn new(session: &Session, client: &'c Client, domain: &str, pool: &str, name: &str) -> Self {
-        let project = session.project(domain);
-        let owner = marks::of_owner(session.owner());
-        Self { client, domain: domain.to_owned(), project, pool: pool.to_owned(), name: name.to_owned(), owner }
+    /// `private` is what is kept beside the state of the volume.
+    pub(super) fn new(
+        session: &Session,
+        client: &'c Client,
+        [domain, pool, name]: [&str; 3],
+        private: &Private,
+    ) -> Self {
+        let (project, owners) = (session.project(domain), marks::owners(session, private));
+        Self { client, domain: domain.to_owned(), project, pool: pool.to_owned(), name: name.to_owned(), owners }
+    }
+
+    /// The key of its note on instances that it was detached from.
+    pub(super) fn note(&self) -> String {
+        format!("{}{}.{}", notes::VOLUME, pool_in_key(&self.pool), self.name)
     }
 
     /// The same under another name.
@@ -72,8 +82,8 @@ impl<'c> Target<'c> {
 
     /// The same by another client.
     pub(super) fn by<'d>(&self, client: &'d Client) -> Target<'d> {
-        let Self { client: _, domain, project, pool, name, owner } = self.clone();
-        Target { client, domain, project, pool, name, owner }
+        let Self { client: _, domain, project, pool, name, owners } = self.clone();
+        Target { client, domain, project, pool, name, owners }
     }
 
     /// [`Self::fetch`] after a failure, which may have been the end of the call's own time.
@@ -106,10 +116,10 @@ impl<'c> Target<'c> {
         }
     }
 
-    /// Takes the marks of an ISO away that is gone, if they are those that `private` was kept for.
-    pub(super) async fn sweep(&self, private: &Private, wait: &Wait) -> Result<(), Error> {
+    /// Takes the marks of an ISO away that is gone, if they are those of `uid`.
+    pub(super) async fn sweep(&self, uid: &Uid, wait: &Wait) -> Result<(), Error> {
         let marks = self.marks(self.client.find::<Project>(project::get(&self.project)).await?);
-        if marks.is_empty() || !marks::same_incarnation(&marks, private) {
+        if marks.is_empty() || !uid.owns(&marks, None) {
             return Ok(());
         }
         self.write_marks(&Config::new(), wait).await
@@ -251,13 +261,23 @@ fn made_at(volume: &Volume) -> Option<&str> {
     volume.rest.get("created_at").and_then(|made| made.as_str())
 }
 
+/// Whether `found` is the object of `uid`. One without a mark is told by when Incus created it.
+pub(super) fn is_of(uid: &Uid, found: &Volume) -> bool {
+    uid.owns(&found.config, witness(found).as_deref())
+}
+
+/// When Incus created it, in nanoseconds of Unix time: the API gives it in the zone of the host.
+pub(super) fn witness(found: &Volume) -> Option<String> {
+    found.created_at().map(|at| at.unix_timestamp_nanos().to_string())
+}
+
 /// What the keys of an ISO begin with on its project.
 fn iso_lead(pool: &str, name: &str) -> String {
     format!("{}.", marks::stored(&format!("iso.{}.{name}", pool_in_key(pool))))
 }
 
 /// A pool as a part of a key: with its own dots the pool `a` and the volume `b.c` would be `a.b` and `c`.
-pub(super) fn pool_in_key(pool: &str) -> String {
+fn pool_in_key(pool: &str) -> String {
     pool.replace('%', "%25").replace('.', "%2E")
 }
 

@@ -4,12 +4,14 @@ use super::carry;
 use super::filled::Filled;
 use super::model::{self, Model};
 use super::plan::SOURCE;
-use super::target::{Target, names};
+use super::target::{Target, is_of, names};
 use super::{LIMIT, read, users};
 use crate::incus::volume::Volume;
 use crate::incus::{Error, Refusal, Wait};
-use crate::plugin::{Call, Diagnostic, Diagnostics, Failure, Path, Private, Stored, Update, Value};
+use crate::plugin::{Call, Diagnostic, Diagnostics, Failure, Path, Stored, Update, Value};
+use crate::resources::marks::Marks;
 use crate::resources::session::Session;
+use crate::resources::uid::{self, Uid};
 use crate::resources::{marks, meanwhile, refusal, size, timeouts};
 
 /// What is written in whole, so that what others wrote there meanwhile would be lost.
@@ -18,17 +20,20 @@ const WATCHED: &[&str] =
 
 /// Updates a volume in place.
 pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Result<Stored, Failure> {
-    refusal::same_prefix(input.private.get("prefix"), session.prefix())?;
+    let uid = uid::expect(session, "volume", &input.prior, &input.private)?;
     let model = Model::of(&input.planned).map_err(|error| refusal::defect("the volume", error))?;
     let client = session.client_until(&timeouts::of_stop(call)).await?;
     let wait = timeouts::wait(call, &input.planned, "update", LIMIT);
-    let (domain, pool, name) = names(&input.prior);
-    let old = Target::new(session, &client, domain, pool, name);
-    let new = Target::new(session, &client, &model.domain, model.pool.as_deref().unwrap_or(pool), &model.name);
+    let [domain, pool, name] = names(&input.prior);
+    let old = Target::new(session, &client, [domain, pool, name], &input.private);
+    let new = [&model.domain, model.pool.as_deref().unwrap_or(pool), &model.name];
+    let new = Target::new(session, &client, new, &input.private);
     let mut private = input.private.clone();
     private.remove(SOURCE);
-    let fingerprint = model::fingerprint(session.owner(), &new.id(), &input.config);
-    let kept = &input.private;
+    marks::written(session, &mut private);
+    let fingerprint = model::fingerprint(session, &new.id(), &input.config, &input.planned, &input.prior);
+    let marks = Marks::new(fingerprint).of(&uid);
+    let written = Uid::new(session.prefix(), &marks.incarnation);
     let now = |found: &Volume, like: &Value| {
         let mut state = read::state(session, &old, found, like);
         if size::same(state.get("size"), like.get("size")) {
@@ -43,9 +48,9 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         new: &new,
         model: &model,
         prior: &input.prior,
-        kept,
+        uid: &uid,
         changes: &changes,
-        fingerprint,
+        marks,
         temporary: &model::temporary(session.owner(), &new.id()),
         wait: &wait,
     };
@@ -60,10 +65,12 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
     match changed {
         Ok(Some(found)) => {
             model::keep_rigid(&found, &mut private);
-            Ok(Stored::new(read::state(session, &new, &found, &input.planned), private))
+            let mut state = read::state(session, &new, &found, &input.planned);
+            state.set(uid::NAME, &written);
+            Ok(Stored::new(state, private))
         }
         Ok(None) => Err(Diagnostic::error(Path::root(), "Unable to update volume", "It is gone. Plan again.").into()),
-        Err(told) => Err(partial(session, told, &input, &old, &new).await),
+        Err(told) => Err(partial(session, told, &input, [&old, &new], [&uid, &written]).await),
     }
 }
 
@@ -73,18 +80,30 @@ pub(super) struct Change<'c> {
     pub(super) new: &'c Target<'c>,
     pub(super) model: &'c Model,
     prior: &'c Value,
-    /// By which it is known to be ours.
-    pub(super) kept: &'c Private,
+    /// Its identity.
+    uid: &'c Uid,
     /// What others changed since this was planned.
     changes: &'c (dyn Fn(&Volume) -> Diagnostics + Sync),
-    /// That of the new configuration; written before a rename or a move only.
-    pub(super) fingerprint: String,
+    /// Those that it carries once it is written.
+    marks: Marks,
     /// The name of a copy until it is whole.
     pub(super) temporary: &'c str,
     pub(super) wait: &'c Wait,
 }
 
 impl Change<'_> {
+    /// Whether a volume is the one to change, before its marks are written and after.
+    pub(super) fn is_ours(&self, found: &Volume) -> bool {
+        is_of(self.uid, found) || marks::carried(&found.config) == self.marks.incarnation
+    }
+
+    /// Writes the marks; returns whether one of them changed.
+    pub(super) fn mark(&self, volume: &mut Volume) -> bool {
+        let before = volume.config.clone();
+        self.marks.write(&mut volume.config);
+        before != volume.config
+    }
+
     fn moves(&self) -> bool {
         self.old.name != self.new.name || self.old.pool != self.new.pool
     }
@@ -92,7 +111,7 @@ impl Change<'_> {
     pub(super) async fn write(&self, target: &Target<'_>) -> Result<(), Failure> {
         let mut refused = Diagnostics::default();
         let write = |volume: &mut Volume| {
-            refused = match marks::same_incarnation(&volume.config, self.kept) {
+            refused = match self.is_ours(volume) {
                 true => (self.changes)(volume),
                 false => refusal::stranger("volume", &self.old.name).into(),
             };
@@ -106,9 +125,7 @@ impl Change<'_> {
                     (self.old.pool != self.new.pool && target.pool == self.old.pool).then_some(self.new),
                 );
             }
-            if self.moves() {
-                volume.config.insert(marks::FINGERPRINT.to_owned(), self.fingerprint.clone());
-            }
+            self.mark(volume);
             let filled = Filled::of(&volume.config).unless_shown(self.prior);
             self.model.apply(volume, &filled) | (before != volume.config)
         };
@@ -146,14 +163,19 @@ pub(super) fn in_use(at: &str, what: &str, running: &[String]) -> Diagnostic {
 }
 
 /// What stands now, under the old name or the new one, goes into the state.
-async fn partial(session: &Session, failure: Failure, input: &Update, old: &Target<'_>, new: &Target<'_>) -> Failure {
-    for target in [old, new] {
+async fn partial(
+    session: &Session,
+    failure: Failure,
+    input: &Update,
+    targets: [&Target<'_>; 2],
+    uids: [&Uid; 2],
+) -> Failure {
+    for target in targets {
         let Ok(Some(found)) = target.look_back().await else { continue };
         // Under the new name there may be somebody else's, because of which the rename failed.
-        if !marks::same_incarnation(&found.config, &input.private) {
-            continue;
-        }
-        let state = read::state(session, target, &found, &input.prior);
+        let Some(uid) = uids.into_iter().find(|uid| is_of(uid, &found)) else { continue };
+        let mut state = read::state(session, target, &found, &input.prior);
+        state.set(uid::NAME, uid);
         return failure.with_partial(Stored::new(state, input.private.clone()));
     }
     failure

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use super::notes::{self, Notes};
 use super::target::Target;
 use crate::incus::instance::{self, Instance};
 use crate::incus::profile::{self, Profile};
 use crate::incus::{Devices, Error, Wait};
 use crate::plugin::{Diagnostics, Path};
+use crate::resources::notes::Notes;
 use crate::resources::{keys, marks, refusal};
 
 /// What of an instance is on the volume.
@@ -24,9 +24,9 @@ fn is_of(device: &BTreeMap<String, String>, target: &Target<'_>) -> bool {
     has("type", "disk") && has("pool", &target.pool) && has("source", &target.name)
 }
 
-/// Whether this owner made the instance, or wrote it last.
+/// Whether the instance is of this state.
 fn is_ours(found: &Instance, target: &Target<'_>) -> bool {
-    found.config.get(marks::OWNER) == Some(&target.owner)
+    marks::is_owned(&found.config, &target.owners)
 }
 
 /// The users of a volume.
@@ -56,19 +56,12 @@ impl Users {
     }
 }
 
-/// Something of a project, from its API path: its kind in the plural, and its name.
-fn of_project<'p>(path: &'p str, project: &str) -> Option<(&'p str, &'p str)> {
-    let (plain, query) = path.split_once('?').unwrap_or((path, ""));
-    let own = query.split('&').find_map(|pair| pair.strip_prefix("project=")).unwrap_or("default") == project;
-    plain.strip_prefix("/1.0/").and_then(|rest| rest.split_once('/')).filter(|(_, name)| own && !name.contains('/'))
-}
-
 /// Looks at each user, and through a profile at those who have the volume by it.
 pub(super) async fn users(target: &Target<'_>, used_by: &[String]) -> Result<Users, Error> {
     let mut users = Users::default();
     for path in used_by {
         let line = |path: &str| format!("    {}", keys::short_user(path));
-        let name = match of_project(path, &target.project) {
+        let name = match keys::in_project(path, &target.project) {
             Some(("instances", name)) => name,
             of_project => {
                 users.others.push(line(path));
@@ -76,7 +69,7 @@ pub(super) async fn users(target: &Target<'_>, used_by: &[String]) -> Result<Use
                     && let Some(found) = target.client.find::<Profile>(profile::get(&target.project, name)).await?
                 {
                     for path in &found.used_by {
-                        if let Some(("instances", name)) = self::of_project(path, &target.project) {
+                        if let Some(("instances", name)) = keys::in_project(path, &target.project) {
                             users.look(target, name, line(path)).await?;
                         }
                     }
@@ -105,7 +98,7 @@ pub(super) async fn repoint(old: &Target<'_>, new: &Target<'_>, path: &str, wait
         }
         *devices != before
     };
-    let written = match of_project(path, &old.project) {
+    let written = match keys::in_project(path, &old.project) {
         Some(("instances", name)) => {
             let change = |found: &mut Instance| repoint(&mut found.devices);
             old.client.modify(instance::get(&old.project, name), change, wait).await.map(drop)
@@ -121,12 +114,12 @@ pub(super) async fn repoint(old: &Target<'_>, new: &Target<'_>, path: &str, wait
 
 /// Takes the volume from the instance `name`, and leaves a note there by which [`attach`] gives it back.
 pub(super) async fn detach(notes: &Notes, target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), Error> {
-    notes.write(target, name);
+    notes.write(&target.project, &target.note(), name);
     let detach = |found: &mut Instance| {
         let devices = on_it(found, target);
         found.devices.retain(|device, _| !devices.contains_key(device));
         if let Ok(text) = serde_json::to_string(&devices) {
-            found.config.insert(notes::key(target), text);
+            found.config.insert(target.note(), text);
         }
         !devices.is_empty()
     };
@@ -142,7 +135,7 @@ async fn give_back(target: &Target<'_>, name: &str, wait: &Wait) -> Result<(), E
         if !is_ours(found, target) {
             return false;
         }
-        let Some(text) = found.config.remove(&notes::key(target)) else { return false };
+        let Some(text) = found.config.remove(&target.note()) else { return false };
         for (device, keys) in serde_json::from_str::<Devices>(&text).unwrap_or_default() {
             if device.starts_with("sv-") && is_of(&keys, target) {
                 found.devices.entry(device).or_insert(keys);
@@ -162,7 +155,7 @@ pub(super) async fn attach(notes: &Notes, target: &Target<'_>, wait: &Wait) -> D
     let reader = target.client.reading(&Wait { deadline: None, stop: wait.stop.clone() });
     let target = &target.by(&reader);
     let mut warnings = Diagnostics::default();
-    let noted = match notes.carriers(target).await {
+    let noted = match notes.carriers(target.client, &target.project, &target.note()).await {
         Ok(noted) => noted,
         Err(error) => {
             warnings.warning(Path::root(), "Unable to look for instances of the volume", refusal::causes(&error));
