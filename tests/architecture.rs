@@ -108,16 +108,13 @@ fn pure_modules_name_no_clock_file_process_or_network() {
 fn every_resource_has_its_documentation_example_and_acceptance_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for noun in ["domain", "profile", "instance", "volume", "nft_isolation"] {
-        let mut paths = vec![
+        let paths = [
             format!("src/resources/{noun}/mod.rs"),
             format!("docs/resources/{noun}.md"),
             format!("examples/resources/anklume_{noun}/resource.tf"),
             format!("tests/acceptance/{noun}.rs"),
+            format!("examples/resources/anklume_{noun}/import.sh"),
         ];
-        // nft holds no names of policies to import.
-        if noun != "nft_isolation" {
-            paths.push(format!("examples/resources/anklume_{noun}/import.sh"));
-        }
         for path in paths {
             assert!(root.join(&path).exists(), "{path} is missing");
         }

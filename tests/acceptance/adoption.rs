@@ -79,6 +79,20 @@ fn as_it_stands(run: &Workspace) {
     assert!(planned.contains("3 to import, 0 to add, 0 to change, 0 to destroy"), "{planned}");
     run.apply();
     run.plan_is_empty();
+    let refused = run.destroy_fails();
+    assert!(refused.contains("it is not marked yet"), "{refused}");
+    end(run, &configuration(&name, &format!("10.120.{id}.0/24")));
+}
+
+/// Marks what was imported by a change of it, and destroys it.
+fn end(run: &Workspace, hcl: &str) {
+    let described = ["anklume_domain", "anklume_profile"].iter().fold(hcl.to_owned(), |hcl, kind| {
+        let resource = format!("resource \"{kind}\" \"it\" {{\n");
+        hcl.replace(&resource, &format!("{resource}  description = \"ours\"\n"))
+    });
+    run.configure(&described);
+    run.apply();
+    run.plan_is_empty();
     run.destroy();
 }
 
@@ -97,7 +111,7 @@ fn image(run: &Workspace) {
     };
     assert!(told("another"));
     assert!(!told(&fingerprint));
-    run.destroy();
+    end(run, &written);
 }
 
 /// Each object of the state is deleted, and made again under its name by a person.
@@ -140,7 +154,7 @@ resource "anklume_instance" "it" {{
     };
     let refused_update = |of: &str| {
         let refused = run.fail(&[APPLY, &["-refresh=false"]].concat());
-        assert!(refused.contains(&format!("Unable to update {of}: it is another one")), "{refused}");
+        assert!(refused.contains(&format!("Unable to update {of}: it was replaced outside Terraform")), "{refused}");
     };
 
     run.configure(&configured("ours"));
@@ -156,12 +170,15 @@ resource "anklume_instance" "it" {{
     };
     run.configure(&configured("new"));
     let refused = run.fail(&[APPLY, &["-refresh=false"]].concat());
-    assert!(refused.contains("Unable to update instance: it is another one"), "{refused}");
-    assert!(refused.contains("Unable to update profile: it is another one"), "{refused}");
+    assert!(refused.contains("Unable to update instance: it was replaced outside Terraform"), "{refused}");
+    assert!(refused.contains("Unable to update profile: it was replaced outside Terraform"), "{refused}");
     theirs();
     created(&["anklume_instance.it", "anklume_profile.it"]);
     let refused = run.apply_fails();
-    assert!(refused.contains("the name is taken") && refused.contains(&format!("id = \"{name}/web\"")), "{refused}");
+    assert!(
+        refused.contains("the name is already in use") && refused.contains(&format!("id = \"{name}/web\"")),
+        "{refused}"
+    );
     theirs();
     run.configure(&domain_only("new"));
     run.apply();
@@ -177,10 +194,13 @@ resource "anklume_instance" "it" {{
     let theirs = || [incus.project(&name).unwrap(), incus.network(&bridge).unwrap()];
     let before = theirs();
     run.configure(&domain_only("newer"));
-    refused_update("project");
+    refused_update("domain");
     created(&["anklume_domain.it"]);
     let refused = run.apply_fails();
-    assert!(refused.contains("the name is taken") && refused.contains(&format!("id = \"{name}\"")), "{refused}");
+    assert!(
+        refused.contains("the name is already in use") && refused.contains(&format!("id = \"{name}\"")),
+        "{refused}"
+    );
     run.destroy();
     assert_eq!(theirs(), before);
     incus.run(&["project", "delete", &name]);
@@ -221,5 +241,5 @@ fn elsewhere(run: &Workspace) {
     run.apply();
     run.plan_is_empty();
     assert_eq!(incus.network(&format!("net-{name}")).unwrap()["config"]["ipv4.address"], format!("10.120.{id}.254/24"));
-    run.destroy();
+    end(run, &configuration(&name, &format!("10.120.{id}.0/24")));
 }

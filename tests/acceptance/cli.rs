@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +25,10 @@ const HEADER: &str = r#"terraform {
 
 /// Applies without questions and colours.
 pub(crate) const APPLY: &[&str] = &["apply", "-auto-approve", "-input=false", "-no-color"];
+/// Destroys without questions and colours.
+pub(crate) const DESTROY: &[&str] = &["destroy", "-auto-approve", "-input=false", "-no-color"];
+/// Plans without questions and colours.
+pub(crate) const PLAN: &[&str] = &["plan", "-input=false", "-no-color"];
 
 /// OpenTofu or Terraform.
 #[derive(Debug, Clone)]
@@ -35,6 +39,13 @@ pub(crate) struct Client {
     pub(crate) version: String,
     /// The executable.
     pub(crate) path: PathBuf,
+}
+
+impl Outcome {
+    /// The output without the frames and the line breaks of the client.
+    pub(crate) fn words(&self) -> String {
+        self.text.split_whitespace().filter(|word| !["│", "╷", "╵"].contains(word)).collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl Client {
@@ -204,7 +215,12 @@ impl Workspace {
 
     /// Makes `hcl` the configuration, with `block` in the provider block before it.
     pub(crate) fn configure_provider(&self, block: &str, hcl: &str) {
-        fs::write(self.dir.join("main.tf"), format!("{HEADER}\nprovider \"anklume\" {{\n{block}}}\n\n{hcl}")).unwrap();
+        self.configure_all(&format!("provider \"anklume\" {{\n{block}}}\n\n{hcl}"));
+    }
+
+    /// Makes `hcl`, which has a provider block, the configuration.
+    pub(crate) fn configure_all(&self, hcl: &str) {
+        fs::write(self.dir.join("main.tf"), format!("{HEADER}\n{hcl}")).unwrap();
     }
 
     /// The client, to be run on this configuration.
@@ -296,10 +312,18 @@ impl Workspace {
 
     /// Runs the client; any exit code is an answer.
     pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
-        let output = self.command(arguments).output().unwrap();
+        self.finish(self.command(arguments), arguments)
+    }
+
+    fn finish(&self, mut command: Command, arguments: &[&str]) -> Outcome {
+        let line = format!("{} {}", self.client.name, arguments.join(" "));
+        self.ended(&command.output().unwrap(), &line)
+    }
+
+    fn ended(&self, output: &Output, line: &str) -> Outcome {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let text = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
-        *self.log.borrow_mut() += &format!("$ {} {}\n{text}\n", self.client.name, arguments.join(" "));
+        *self.log.borrow_mut() += &format!("$ {line}\n{text}\n");
         Outcome { code: output.status.code(), text, stdout }
     }
 
@@ -395,11 +419,108 @@ impl Workspace {
         found.unwrap_or_else(|| panic!("{address} is not in the state"))["values"].take()
     }
 
+    /// Changes what the state holds of each of our resources, by type.
+    pub(crate) fn each_in_state(&self, mut change: impl FnMut(&str, &mut Value)) {
+        let file = self.dir.join("terraform.tfstate");
+        let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        for resource in state["resources"].as_array_mut().unwrap() {
+            let kind = resource["type"].as_str().unwrap().to_owned();
+            if kind.starts_with("anklume_") {
+                resource["instances"].as_array_mut().unwrap().iter_mut().for_each(|held| change(&kind, held));
+            }
+        }
+        fs::write(file, state.to_string()).unwrap();
+    }
+
+    /// Takes away what the client keeps beside the state.
+    pub(crate) fn lose_private(&self) {
+        self.each_in_state(|_, held| drop(held.as_object_mut().unwrap().remove("private")));
+    }
+
+    /// Deletes the state.
+    pub(crate) fn lose_state(&self) {
+        fs::remove_file(self.dir.join("terraform.tfstate")).unwrap();
+    }
+
+    /// Runs the client in another directory; any exit code is an answer.
+    pub(crate) fn run_in(&self, dir: &Path, arguments: &[&str]) -> Outcome {
+        let mut command = self.command(arguments);
+        command.current_dir(dir);
+        self.finish(command, arguments)
+    }
+
+    /// Runs the client in this directory, mounted at `place` in a mount namespace of its own.
+    pub(crate) fn run_mounted(&self, place: &Path, arguments: &[&str]) -> Outcome {
+        let inner = self.command(arguments);
+        let mut outer = Command::new("unshare");
+        outer.args(["--mount", "sh", "-c", r#"mount --bind "$0" "$1" && cd "$1" && shift && exec "$@""#]);
+        outer.arg(&self.dir).arg(place).arg(inner.get_program()).args(inner.get_args());
+        copy_environment(&inner, &mut outer);
+        self.finish(outer, arguments)
+    }
+
+    /// Runs lines of shell, in which `tofu` is this client and asks nothing. The first line that fails ends them.
+    pub(crate) fn script(&self, lines: &str) -> Outcome {
+        let mut shell = self.inside("sh");
+        let client = format!("{} ", self.client.path.display());
+        shell.args(["-ec", &lines.replace("tofu ", &client)]).current_dir(&self.dir);
+        copy_environment(&self.command(&[]), &mut shell);
+        shell.env("TF_CLI_ARGS_apply", APPLY[1..].join(" ")).env("TF_CLI_ARGS_test", "-no-color");
+        for command in ["plan", "import", "init"] {
+            shell.env(format!("TF_CLI_ARGS_{command}"), PLAN[1..].join(" "));
+        }
+        self.ended(&shell.output().unwrap(), lines)
+    }
+
+    /// Kills the provider of the client that runs in this directory.
+    pub(crate) fn kill_provider(&self) {
+        let provider = Path::new(env!("CARGO_BIN_EXE_terraform-provider-anklume"));
+        let is_it = |pid: &String| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == provider);
+        let pids = self.processes().into_iter().filter(is_it).filter_map(|pid| Pid::from_raw(pid.parse().unwrap()));
+        assert!(pids.map(|pid| kill_process(pid, Signal::KILL).unwrap()).count() > 0, "no provider runs");
+    }
+
+    /// A filesystem mirror that holds the provider.
+    pub(crate) fn mirror(&self) -> PathBuf {
+        let host = if self.client() == "tofu" { "registry.opentofu.org" } else { "registry.terraform.io" };
+        let (version, system) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS);
+        let arch = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let mirror = self.dir.join("mirror");
+        let package = mirror.join(format!("{host}/anklume/anklume/{version}/{system}_{arch}"));
+        fs::create_dir_all(&package).unwrap();
+        let binary = package.join(format!("terraform-provider-anklume_v{version}"));
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_terraform-provider-anklume"), binary).unwrap();
+        mirror
+    }
+
+    /// Lets `init` find the provider in a mirror; the other commands take it from where it was built.
+    pub(crate) fn offer_to_init(&self) {
+        let built = Path::new(env!("CARGO_BIN_EXE_terraform-provider-anklume")).parent().unwrap();
+        let mirror = self.mirror();
+        self.install_from(&format!(
+            "  dev_overrides {{ \"anklume/anklume\" = {built:?} }}\n  filesystem_mirror {{ path = {mirror:?} }}"
+        ));
+    }
+
     /// The heart of every resource's test: applied, the plan is empty; imported into a state without it, still empty.
     pub(crate) fn survives_import(&self, address: &str, id: &str) {
         self.forget(address);
         self.import(address, id);
         self.plan_is_empty();
+    }
+}
+
+/// Gives `outer` the environment of `inner`.
+fn copy_environment(inner: &Command, outer: &mut Command) {
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
     }
 }
 

@@ -28,7 +28,7 @@ impl<'a> Incus<'a> {
     }
 
     /// Incus walks all links of the host when a bridge changes, and trips over one that another test takes away (6.0.4).
-    fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
+    pub(crate) fn try_run(&self, arguments: &[&str]) -> Result<String, String> {
         let tripped = |result: &Result<String, String>| {
             result.as_ref().is_err_and(|error| error.contains("Failed to delete bridge children interfaces"))
         };

@@ -154,7 +154,7 @@ fn forgotten(run: &Workspace) {
     run.apply();
     let uuid = incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"].clone();
     for (address, noun) in
-        [(ADDRESS, "The instance"), ("anklume_profile.p", "The profile"), ("anklume_domain.d", "Parts of the domain")]
+        [(ADDRESS, "The instance"), ("anklume_profile.p", "The profile"), ("anklume_domain.d", "The domain")]
     {
         run.forget(address);
         let text = run.apply();

@@ -5,28 +5,43 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod adoption;
+mod another_checkout;
 mod by_hand;
 mod cli;
+mod cut_short;
 mod domain;
 mod errors;
 mod examples;
 mod foreign;
 mod golden;
+mod guide;
+mod hcl;
 mod incus;
 mod instance;
 mod interruption;
 mod iso;
 mod lab;
+mod lost_state;
 mod many;
+mod marks;
 mod meanwhile;
 mod nft_drift;
 mod nft_host;
 mod nft_isolation;
 mod offline;
 mod profile;
+mod profile_in_use;
 mod protection;
+mod relabel;
+mod rename;
+mod renamed_outside;
+mod replace;
 mod restart;
 mod root_disk;
+mod saved_plan;
+mod server_identity;
+mod swapped;
+mod two_states;
 mod url;
 mod vm;
 mod volume;
@@ -35,6 +50,7 @@ mod watcher;
 #[path = "../web/server.rs"]
 #[allow(dead_code, reason = "shared with the tests of the web layer, which use other parts of it")]
 mod web_server;
+mod wording;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -48,7 +64,7 @@ use libtest_mimic::{Arguments, Trial};
 type Case = (&'static str, fn(&Workspace));
 
 /// What is no matter of the client, or long: the first one shows it.
-const WITH_THE_FIRST_CLIENT: [&str; 21] = [
+const WITH_THE_FIRST_CLIENT: &[&str] = &[
     "an_iso_moves_and_is_copied_to_another_pool_with_its_marks",
     "a_withdrawn_connection_stops_and_a_kept_one_goes_on",
     "no_packet_passes_while_policies_are_applied",
@@ -70,6 +86,15 @@ const WITH_THE_FIRST_CLIENT: [&str; 21] = [
     "a_move_of_a_root_disk_outlives_the_daemon_and_the_provider",
     "what_a_pool_gives_its_volumes_is_no_drift",
     "what_a_volume_holds_survives_with_every_driver_of_the_kernel",
+    "an_unmarked_import_is_recognised_by_its_uuid_or_time",
+    "an_unmarked_profile_or_domain_outlives_a_destroy",
+    "a_domain_whose_bridge_was_swapped_is_an_error_that_names_the_bridge",
+    "a_domain_whose_project_was_swapped_is_an_error_that_names_the_project",
+    "an_iso_whose_state_was_lost_after_an_update_is_continued",
+    "an_isolation_whose_state_was_lost_is_imported",
+    "a_copy_beside_its_original_changes_nothing",
+    "a_server_that_the_environment_changes_is_one_error",
+    "a_profile_that_somebody_else_uses_is_refused_before_anything_changes",
 ];
 
 fn main() -> ExitCode {
@@ -96,9 +121,22 @@ fn main() -> ExitCode {
         ("interruption", interruption::CASES),
         ("restart", restart::CASES),
         ("foreign", foreign::CASES),
+        ("swapped", swapped::CASES),
+        ("two_states", two_states::CASES),
+        ("relabel", relabel::CASES),
+        ("rename", rename::CASES),
+        ("replace", replace::CASES),
+        ("another_checkout", another_checkout::CASES),
+        ("lost_state", lost_state::CASES),
+        ("cut_short", cut_short::CASES),
+        ("profile_in_use", profile_in_use::CASES),
+        ("renamed_outside", renamed_outside::CASES),
+        ("saved_plan", saved_plan::CASES),
+        ("server_identity", server_identity::CASES),
         ("protection", protection::CASES),
         ("errors", errors::CASES),
         ("examples", examples::CASES),
+        ("guide", guide::CASES),
         ("offline", offline::CASES),
     ];
     let (of_machines, of_containers) = all.split_at(2);

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::Case;
-use crate::cli::Workspace;
+use crate::cli::{APPLY, Workspace};
 use crate::nft_isolation::{HOST, has_table, isolation, output, table, unmarked};
 
 pub(crate) const CASES: &[Case] = &[
     ("every_change_by_hand_is_shown_by_name_and_repaired", drift),
-    ("what_the_state_forgot_is_continued", forgotten),
+    ("what_the_state_forgot_is_continued_within_a_day_and_later_on_request", forgotten),
+    ("a_replacement_that_would_keep_the_table_fails", replaced),
+    ("a_table_in_the_place_of_ours_is_neither_changed_nor_destroyed", swapped),
     ("an_apply_that_is_killed_converges", killed),
     ("a_file_that_cannot_be_written_is_told_and_the_next_apply_works", unwritten),
     ("two_isolations_of_one_host_are_refused", two),
@@ -134,25 +136,126 @@ fn drift(here: &Workspace) {
     }
 }
 
+/// The mark of the table, 64 digits.
+pub(crate) fn mark(run: &Workspace) -> String {
+    let text = output(run, "nft", &["list", "table", "inet", "anklume"]);
+    let (_, rest) = text.split_once("comment \"anklume ").unwrap_or_else(|| panic!("no mark in {text}"));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+/// Puts the same table under another mark in the place of the table.
+pub(crate) fn remark(run: &Workspace, to: &str) {
+    let text = output(run, "nft", &["list", "table", "inet", "anklume"]).replace(&mark(run), to);
+    let script = run.dir().join("remarked.nft");
+    fs::write(&script, format!("delete table inet anklume\n{text}")).unwrap();
+    output(run, "nft", &["-f", script.to_str().unwrap()]);
+    assert_eq!(mark(run), to);
+}
+
 fn forgotten(here: &Workspace) {
     let run = here.elsewhere("forgotten", &[]);
-    let policies = "    web = { from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\" }";
-    run.configure(&isolation(&["a", "b"], policies, ""));
+    let configure = |more: &str| {
+        let policies = format!("    web = {{ from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\"{more} }}");
+        run.configure(&isolation(&["a", "b"], &policies, ""));
+    };
+    let continued = || {
+        let before = mark(&run);
+        let text = run.apply();
+        assert!(text.contains("Continued an interrupted create"), "{text}");
+        assert!(mark(&run)[..32] == before[..32] && mark(&run)[32..] != before[32..], "{before} {}", mark(&run));
+        run.plan_is_empty();
+    };
+    configure("");
     run.apply();
     run.forget(HOST);
-    let text = run.apply();
-    assert!(text.contains("Continued an interrupted create"), "{text}");
+    continued();
+    configure(", bidirectional = false");
     run.plan_is_empty();
-
-    // A replacement that has taken the table over keeps it when the one before is destroyed.
-    let first = "  lifecycle {\n    create_before_destroy = true\n  }";
-    run.configure(&isolation(&["a", "b"], policies, first));
+    run.forget(HOST);
+    continued();
+    configure(", bidirectional = true");
     run.apply();
-    run.succeed(&["apply", "-auto-approve", "-input=false", "-no-color", "-replace=anklume_nft_isolation.host"]);
-    assert!(has_table(&run));
+    run.forget(HOST);
+    continued();
+
+    // Older than a day.
+    run.forget(HOST);
+    let (fresh, now) = (mark(&run), SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+    remark(&run, &format!("{}{:08x}{}", &fresh[..32], now - 25 * 3600, &fresh[40..]));
+    let (old, whole) = (mark(&run), table(&run));
+    let refused = run.apply_fails();
+    for said in [
+        "the name is already in use",
+        "with the mark of this state and configuration, since 20",
+        "ANKLUME_RECOVER=1 tofu apply",
+    ] {
+        assert!(refused.contains(said), "{said}: {refused}");
+    }
+    assert_eq!((mark(&run), table(&run)), (old, whole));
+    run.set("ANKLUME_RECOVER", "1");
+    continued();
+    run.set("ANKLUME_RECOVER", "0");
+    run.destroy();
+    assert!(!has_table(&run));
+}
+
+fn replaced(here: &Workspace) {
+    let run = here.elsewhere("replaced", &[]);
+    let policies = "    web = { from = \"a\", to = \"b\", ports = [\"80\"], protocol = \"tcp\" }";
+    let configure = |more: &str| run.configure(&isolation(&["a", "b"], policies, more));
+    let replace = [APPLY, &["-replace=anklume_nft_isolation.host"]].concat();
+    configure("  lifecycle {\n    create_before_destroy = true\n  }");
+    run.apply();
+    let whole = table(&run);
+    let refused = run.fail(&replace);
+    assert!(refused.contains("Nothing was replaced") && refused.contains("create_before_destroy"), "{refused}");
+    assert_eq!(table(&run), whole);
+    run.apply();
+    run.plan_is_empty();
+    assert_eq!(table(&run), whole);
+
+    configure("");
+    run.apply();
+    let before = mark(&run);
+    run.succeed(&replace);
+    assert_ne!(mark(&run), before);
     run.plan_is_empty();
     run.destroy();
     assert!(!has_table(&run));
+}
+
+fn swapped(here: &Workspace) {
+    let run = here.elsewhere("swapped", &[]);
+    let file = run.dir().join("rules.nft");
+    let configure = |port: u16| {
+        let policies = format!("    web = {{ from = \"a\", to = \"b\", ports = [\"{port}\"], protocol = \"tcp\" }}");
+        run.configure(&isolation(&["a", "b"], &policies, &format!("  persist_path = {file:?}")));
+    };
+    let without_refresh = [APPLY, &["-refresh=false"]].concat();
+    let destroy = ["destroy", "-auto-approve", "-input=false", "-no-color", "-refresh=false"];
+    for taint in [false, true] {
+        configure(80);
+        run.apply();
+        remark(&run, &format!("{}{}", &mark(&run)[..32], "5".repeat(32)));
+        // The file of ours goes with it, so that nothing of the resource is left.
+        fs::remove_file(&file).unwrap();
+        let (stranger, whole) = (mark(&run), table(&run));
+        let text = run.succeed(&["plan", "-input=false", "-no-color"]).text;
+        assert!(
+            text.contains("The isolation was replaced outside Terraform") && text.contains("will be created"),
+            "{text}"
+        );
+        configure(81);
+        let refused = run.fail(&without_refresh);
+        assert!(refused.contains("Unable to update isolation: it was replaced outside Terraform"), "{refused}");
+        assert!(refused.contains("id = \"inet anklume\""), "{refused}");
+        if taint {
+            run.succeed(&["taint", HOST]);
+        }
+        run.succeed(&destroy);
+        assert_eq!((mark(&run), table(&run)), (stranger, whole), "tainted: {taint}");
+        output(&run, "nft", &["delete", "table", "inet", "anklume"]);
+    }
 }
 
 /// Killed at any moment, what is there is the old or the new, and the next apply gets there.
@@ -208,20 +311,22 @@ fn two(here: &Workspace) {
     let one = isolation(&["a", "b"], policies, "");
     run.configure(&format!("{one}{}", one.replace("\"host\"", "\"more\"")));
     let refused = run.plan_fails();
-    assert!(refused.contains("Two isolations of one host"), "{refused}");
+    assert!(refused.contains("Two resources for one object"), "{refused}");
 
     run.configure(&one);
     run.apply();
     let (whole, other) = (table(&run), run.beside());
     other.configure(&one);
     let refused = other.apply_fails();
-    assert!(
-        refused.contains("the table is another's") && refused.contains("nft delete table inet anklume"),
-        "{refused}"
-    );
+    for said in [
+        "the name is already in use",
+        "without a mark that proves",
+        "to = anklume_nft_isolation.<name>",
+        "id = \"inet anklume\"",
+    ] {
+        assert!(refused.contains(said), "{said}: {refused}");
+    }
     assert_eq!(table(&run), whole);
-    let refused = other.fail(&["import", "-input=false", "-no-color", HOST, "inet anklume"]);
-    assert!(refused.contains("cannot be imported") && refused.contains("nft delete table inet anklume"), "{refused}");
     run.destroy();
 
     // One without a mark is somebody's too.
@@ -230,7 +335,18 @@ fn two(here: &Workspace) {
     output(&run, "nft", &["add", "rule", "inet", "anklume", "mine", "accept"]);
     let whole = table(&run);
     let refused = run.apply_fails();
-    assert!(refused.contains("the table is another's"), "{refused}");
+    assert!(
+        refused.contains("the name is already in use") && refused.contains("nft list table inet anklume"),
+        "{refused}"
+    );
+    let import = |id: &str| run.fail(&["import", "-input=false", "-no-color", HOST, id]);
+    let refused = import("inet anklume");
+    assert!(
+        refused.contains("the table carries no mark") && refused.contains("nft list table inet anklume"),
+        "{refused}"
+    );
     assert_eq!(table(&run), whole);
     output(&run, "nft", &["delete", "table", "inet", "anklume"]);
+    assert!(import("inet anklume").contains("it does not exist"));
+    assert!(import("anklume").contains("Write: import { to = anklume_nft_isolation.<name>"));
 }

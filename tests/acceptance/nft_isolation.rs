@@ -5,16 +5,22 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::Case;
-use crate::cli::Workspace;
+use crate::cli::{APPLY, Workspace};
+use crate::nft_drift::mark;
 
 pub(crate) const CASES: &[Case] = &[
     ("a_policy_lets_pass_what_it_says_and_nothing_else", matrix),
     ("a_withdrawn_connection_stops_and_a_kept_one_goes_on", withdrawn),
     ("rules_are_planned_and_applied_before_any_bridge_exists", before_any_bridge),
     ("no_packet_passes_while_policies_are_applied", applies),
+    ("an_imported_table_is_ours_from_the_first_apply_on", imported),
+    ("a_table_stays_ours_when_the_owner_changes", renamed),
+    ("a_state_without_uid_is_carried_over", carried),
 ];
 
 pub(crate) const HOST: &str = "anklume_nft_isolation.host";
@@ -61,9 +67,14 @@ pub(crate) fn has_table(run: &Workspace) -> bool {
     output(run, "nft", &["list", "tables"]).contains("table inet anklume")
 }
 
-/// The table, in nft's own words; `MARK` for what differs from one incarnation to the next.
+/// The table, in nft's own words; `MARK` for its mark, and the empty set that is named by it last: nft lists sets in the order
+/// in which they were made.
 pub(crate) fn table(run: &Workspace) -> String {
-    unmarked(&output(run, "nft", &["list", "table", "inet", "anklume"]))
+    let text = unmarked(&output(run, "nft", &["list", "table", "inet", "anklume"]));
+    let begin = text.find("\tset owner_MARK {").unwrap_or(text.len());
+    let (before, rest) = text.split_at(begin);
+    let (set, after) = rest.split_once("\n\n").unwrap_or((rest, ""));
+    format!("{before}{after}{set}")
 }
 
 /// `MARK` for every number of 64 hexadecimal digits.
@@ -358,4 +369,119 @@ fn applies(here: &Workspace) {
     run.destroy();
     isolating.destroy();
     assert!(!has_table(&run));
+}
+
+fn imported(here: &Workspace) {
+    let run = here.elsewhere("imported", &[]);
+    let policies =
+        |port: u16| format!("    web = {{ from = \"a\", to = \"b\", ports = [\"{port}\"], protocol = \"tcp\" }}");
+    let file = run.dir().join("rules.nft");
+    let persist = format!("  persist_path = {file:?}");
+    run.configure(&isolation(&["a", "b"], &policies(80), &persist));
+    run.apply();
+    let (first, whole, written) = (mark(&run), table(&run), fs::read_to_string(&file).unwrap());
+
+    // A directory of its own is an owner of its own.
+    let other = run.beside();
+    let configured = isolation(&["a", "b", "c"], &policies(443), &persist);
+    other.configure(&configured);
+    other.import(HOST, "inet anklume");
+    let state = other.attributes(HOST);
+    assert_eq!(state["uid"].as_str().unwrap(), &first[32..]);
+    assert!(state["domains"].is_null() && state["rules"].is_null(), "{state}");
+    other.plan_updates(&[HOST]);
+    other.destroy();
+    assert_eq!((mark(&run), table(&run)), (first.clone(), whole));
+    assert_eq!(fs::read_to_string(&file).unwrap(), written);
+
+    let block = format!("import {{\n  to = {HOST}\n  id = \"inet anklume\"\n}}\n\n");
+    other.configure(&format!("{block}{configured}"));
+    let text = other.apply();
+    assert!(text.contains("1 imported, 0 added, 1 changed, 0 destroyed"), "{text}");
+    other.plan_is_empty();
+    let second = mark(&run);
+    assert!(second[..16] != first[..16] && second[16..32] != first[16..32] && second[32..] == first[32..]);
+    assert!(table(&run).contains("net-c") && fs::read_to_string(&file).unwrap().contains(&second));
+    run.forget(HOST);
+    other.destroy();
+    assert!(!has_table(&run) && !file.exists());
+}
+
+fn renamed(here: &Workspace) {
+    let run = here.elsewhere("owner", &[]);
+    let file = run.dir().join("rules.nft");
+    let configure = |owner: &str, port: u16| {
+        let policies = format!("    web = {{ from = \"a\", to = \"b\", ports = [\"{port}\"], protocol = \"tcp\" }}");
+        let isolation = isolation(&["a", "b"], &policies, &format!("  persist_path = {file:?}"));
+        run.configure_provider(&format!("  owner = \"{owner}\"\n"), &isolation);
+    };
+    configure("one", 80);
+    run.apply();
+    let first = mark(&run);
+    configure("two", 80);
+    run.plan_is_empty();
+    assert_eq!(mark(&run), first);
+    configure("two", 443);
+    run.plan_updates(&[HOST]);
+    run.apply();
+    run.plan_is_empty();
+    let second = mark(&run);
+    assert!(second[..16] != first[..16] && second[16..32] != first[16..32] && second[32..] == first[32..]);
+    assert!(fs::read_to_string(&file).unwrap().contains(&second));
+    configure("three", 443);
+    run.plan_is_empty();
+    run.destroy();
+    assert!(!has_table(&run) && !file.exists());
+}
+
+/// As a version without `uid` wrote it, with its private state and without.
+fn carried(here: &Workspace) {
+    let run = here.elsewhere("carried", &[]);
+    let file = run.dir().join("rules.nft");
+    let configure = |port: u16| {
+        let policies = format!("    web = {{ from = \"a\", to = \"b\", ports = [\"{port}\"], protocol = \"tcp\" }}");
+        run.configure(&isolation(&["a", "b"], &policies, &format!("  persist_path = {file:?}")));
+    };
+    let put_back = |private: Option<&str>| {
+        let path = run.dir().join("terraform.tfstate");
+        let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let instance = state["resources"][0]["instances"][0].as_object_mut().unwrap();
+        instance["attributes"].as_object_mut().unwrap().remove("uid").unwrap();
+        instance.remove("private");
+        if let Some(private) = private {
+            instance.insert("private".to_owned(), STANDARD.encode(private).into());
+        }
+        fs::write(path, state.to_string()).unwrap();
+    };
+    configure(80);
+    run.apply();
+    let uid = || run.attributes(HOST)["uid"].as_str().unwrap().to_owned();
+    let (first, private) = (uid(), format!("{{\"mark\":\"{}\",\"prefix\":\"\"}}", mark(&run)));
+    for (round, private) in [Some(private.as_str()), None].into_iter().enumerate() {
+        put_back(private);
+        run.plan_is_empty();
+        run.succeed(&["apply", "-refresh-only", "-auto-approve", "-input=false", "-no-color"]);
+        assert_eq!(uid(), first);
+        put_back(private);
+        configure(81 + u16::try_from(round).unwrap());
+        run.succeed(&[APPLY, &["-refresh=false"]].concat());
+        assert_eq!((uid(), &mark(&run)[32..]), (first.clone(), first.as_str()));
+        run.plan_is_empty();
+    }
+
+    // Another owner cannot tell.
+    put_back(None);
+    let (whole, main) = (table(&run), run.dir().join("main.tf"));
+    let configured = fs::read_to_string(&main).unwrap();
+    let block = "provider \"anklume\" {\n";
+    assert!(configured.contains(block));
+    fs::write(&main, configured.replace(block, &format!("{block}  owner = \"another\"\n"))).unwrap();
+    let text = run.succeed(&["plan", "-input=false", "-no-color"]).text;
+    assert!(text.contains("replaced outside Terraform") && text.contains("will be created"), "{text}");
+    let refused = run.fail(&["destroy", "-auto-approve", "-input=false", "-no-color", "-refresh=false"]);
+    assert!(refused.contains("nothing shows that it is the one of this resource"), "{refused}");
+    assert_eq!(table(&run), whole);
+    fs::write(&main, configured).unwrap();
+    run.destroy();
+    assert!(!has_table(&run) && !file.exists());
 }

@@ -1,7 +1,6 @@
 //! What needs no Incus, and how the provider is installed.
 
 use std::fs;
-use std::path::Path;
 
 use crate::Case;
 use crate::cli::Workspace;
@@ -73,18 +72,7 @@ fn with_state(run: &Workspace) {
 }
 
 fn mirror(run: &Workspace) {
-    let host = if run.client() == "tofu" { "registry.opentofu.org" } else { "registry.terraform.io" };
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let version = env!("CARGO_PKG_VERSION");
-    let (system, mirror) = (std::env::consts::OS, run.dir().join("mirror"));
-    let package = mirror.join(format!("{host}/anklume/anklume/{version}/{system}_{arch}"));
-    fs::create_dir_all(&package).unwrap();
-    let binary = package.join(format!("terraform-provider-anklume_v{version}"));
-    std::os::unix::fs::symlink(Path::new(env!("CARGO_BIN_EXE_terraform-provider-anklume")), binary).unwrap();
+    let (mirror, version) = (run.mirror(), env!("CARGO_PKG_VERSION"));
     run.install_from(&format!("  filesystem_mirror {{ path = {mirror:?} }}"));
     leave(run);
     run.configure(&configuration("nowhere", ""));

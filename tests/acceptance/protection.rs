@@ -7,7 +7,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_protected_instance_whose_create_failed_is_replaced", create_failed),
     ("a_protected_instance_tainted_by_hand_is_refused_with_untaint", tainted_by_hand),
     ("replace_of_a_protected_instance_is_refused", replace),
-    ("a_tainted_domain_above_a_profile_is_repaired", tainted_domain),
+    ("a_tainted_domain_that_create_before_destroy_was_spread_to_is_kept", tainted_domain),
     ("two_resources_of_one_name_are_refused_when_planning", twice),
     ("a_tainted_unprotected_instance_is_replaced", tainted),
     ("what_an_apply_has_adopted_is_not_destroyed_by_it", adopted_twice),
@@ -100,6 +100,10 @@ fn adopted_twice(run: &Workspace) {
     run.apply_fails();
     assert_eq!(uuid(), made, "it may be replaced, but not by what failed");
     run.configure(&quick);
+    // The instance runs by now, so that its replacement under the same name replaces nothing.
+    let refused = run.apply_fails();
+    assert!(refused.contains("Nothing was replaced"), "{refused}");
+    assert_eq!(uuid(), made);
     run.apply();
     assert_eq!(uuid(), made);
     assert_eq!(run.attributes(ADDRESS)["status"], "Running");
@@ -130,6 +134,9 @@ fn tainted_domain(run: &Workspace) {
     let before = incus.network(&bridge).unwrap()["config"]["ipv4.address"].clone();
     let uuid = incus.instance(&name, "box").unwrap()["config"]["volatile.uuid"].clone();
     run.succeed(&["taint", "anklume_domain.d"]);
+    // Core spreads the lifecycle of the profile to its domain.
+    let refused = run.apply_fails();
+    assert!(refused.contains("Nothing was replaced"), "{refused}");
     run.apply();
     run.plan_is_empty();
     assert_eq!(incus.network(&bridge).unwrap()["config"]["ipv4.address"], before);

@@ -32,7 +32,7 @@ fn answer(seen: &Seen, kept: &mut HashMap<String, Json>) -> Answer {
     let path = path.split('?').next().unwrap();
     match (method, path) {
         ("GET", "/1.0/storage-pools") => sync(json!([{"name": "default"}])),
-        ("GET", "/1.0/networks") => sync(json!([])),
+        ("GET", "/1.0/networks" | "/1.0/instances") => sync(json!([])),
         ("GET", _) => kept.get(path).map_or_else(|| error(404, "not found"), |found| sync(found.clone())),
         ("POST", _) => {
             let mut body = seen.body.clone();
@@ -173,14 +173,17 @@ async fn a_domain_whose_bridge_others_use_is_left_whole_even_by_force() {
     let stop = Stopper::new();
     let fake = Fake::start(|seen| async move {
         match seen.line.as_str() {
-            "GET /1.0/projects/pro" => sync(json!({"name": "pro", "used_by": ["/1.0/instances/web?project=pro"]})),
+            "GET /1.0/projects/pro" => sync(json!({"name": "pro", "used_by": ["/1.0/instances/web?project=pro"],
+                "config": {"user.anklume.incarnation": "i"}})),
             line if line.ends_with(NETWORK) => sync(json!({"name": "net-pro", "managed": true, "type": "bridge",
-                "used_by": ["/1.0/instances/web?project=pro", "/1.0/instances/web?project=other"]})),
+                "config": {"user.anklume.incarnation": "i"}, "used_by": ["/1.0/instances/web?project=pro", "/1.0/instances/web?project=other"]})),
             _ => error(404, "not found"),
         }
     })
     .await;
-    let prior = Stored::new(domain(), Private::default());
+    let mut state = domain();
+    state.set("uid", "i");
+    let prior = Stored::new(state, Private::default());
     let call = Call { stop };
     let failure = resource("anklume_domain").delete(&session(&fake), &call, prior).await.unwrap_err();
     let told: String = failure.diagnostics.iter().map(|told| told.detail.clone()).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
-use anklume::plugin::{Call, Failure, Private, Provider, Stored, Value};
+use anklume::plugin::{Call, Failure, Private, Provider, Stored, Update, Value};
 use anklume::resources::Anklume;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
@@ -55,7 +55,8 @@ fn answer(seen: &Seen, kept: &mut BTreeMap<String, Json>) -> Answer {
         }
         ("POST", VOLUMES) => {
             let name = seen.name.clone().unwrap();
-            let made = json!({"name": name, "content_type": "block", "config": {"size": "8192"}, "used_by": []});
+            let content_type = if name == "cd" { "iso" } else { "block" };
+            let made = json!({"name": name, "content_type": content_type, "config": {"size": "8192"}, "used_by": []});
             kept.insert(format!("{VOLUMES}/{name}"), made);
             started(false)
         }
@@ -292,4 +293,53 @@ async fn an_iso_of_ours_is_made_anew_only_where_its_upload_may_have_been_cut_and
         let deletes = writes.iter().filter(|line| line.starts_with("DELETE")).count();
         assert_eq!(deletes, usize::from(made_anew), "{writes:?}");
     }
+}
+
+/// A volume `data` that Incus (from 7.0 on) deletes together with the stopped instance `box`.
+fn dependent(protected: bool) -> [(&'static str, Json); 3] {
+    let volume = json!({"name": "data", "content_type": "filesystem", "used_by": ["/1.0/instances/box?project=pro"],
+        "config": {"size": "1GiB", "dependent": "true", "user.anklume.incarnation": "i",
+            "user.anklume.delete_protection": protected.to_string()}});
+    let devices =
+        json!({"sv-data": {"type": "disk", "pool": "default", "source": "data", "path": "/srv", "dependent": "true"}});
+    let instance = json!({"name": "box", "status": "Stopped", "status_code": 102, "profiles": [],
+        "config": {"user.anklume.incarnation": "i"}, "devices": devices, "expanded_devices": devices});
+    [project(), ("/1.0/storage-pools/default/volumes/custom/data", volume), ("/1.0/instances/box", instance)]
+}
+
+#[tokio::test]
+async fn an_instance_with_which_incus_would_delete_a_protected_volume_stays() {
+    let state = Value::from_json(&json!({"id": "pro/box", "name": "box", "domain": "pro", "uid": "i"}));
+    let delete = async |fake: &Fake| {
+        let prior = Stored::new(state.clone(), Private::default());
+        resource("anklume_instance").delete(&session(fake, "me"), &Call::default(), prior).await
+    };
+    let (fake, _) = keeper(&dependent(true), |_| None).await;
+    let failure = delete(&fake).await.unwrap_err();
+    let told = failure.diagnostics.iter().next().unwrap();
+    assert_eq!(told.path.to_string(), "devices[\"sv-data\"]");
+    assert!(
+        told.detail.contains("\"data\"") && told.detail.contains("incus config device unset box sv-data dependent")
+    );
+    assert_eq!(writes(&fake), Vec::<String>::new());
+    let (fake, _) = keeper(&dependent(false), |_| None).await;
+    delete(&fake).await.unwrap();
+    assert_eq!(writes(&fake), ["DELETE /1.0/instances/box?project=pro"]);
+}
+
+#[tokio::test]
+async fn what_incus_notes_on_a_dependent_volume_is_no_drift_and_stays() {
+    let (fake, kept) = keeper(&dependent(true), |_| None).await;
+    let state = json!({"id": "pro/default/data", "name": "data", "domain": "pro", "pool": "default",
+        "content_type": "filesystem", "size": "1GiB", "uid": "i", "delete_protection": true});
+    let current = Stored::new(Value::from_json(&state), Private::default());
+    let read = resource(KIND).read(&session(&fake, "me"), &Call::default(), current).await.unwrap().unwrap();
+    assert!(read.state.get("config").is_null(), "{:?}", read.state.get("config"));
+    let mut planned = read.state.clone();
+    planned.set("description", "new");
+    let update = Update { config: planned.clone(), prior: read.state, planned, private: read.private };
+    resource(KIND).update(&session(&fake, "me"), &Call::default(), update).await.unwrap();
+    let kept = kept.lock().unwrap();
+    let volume = &kept["/1.0/storage-pools/default/volumes/custom/data"];
+    assert_eq!((&volume["description"], &volume["config"]["dependent"]), (&json!("new"), &json!("true")));
 }

@@ -14,7 +14,9 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
+    pub method: String,
     pub path: String,
+    pub body: Vec<u8>,
     headers: Vec<(String, String)>,
     /// How many of the same path came before it.
     pub nth: usize,
@@ -260,16 +262,19 @@ fn speak<S: Read + Write>(stream: S, log: &Mutex<Vec<Request>>, answer: &dyn Fn(
         lines.push(line.trim_end().to_owned());
     }
     let Some(first) = lines.first() else { return Ok(()) };
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let headers = lines[1..].iter().filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
-    let request = {
+    let mut request = Request { method, path, body: Vec::new(), headers, nth: 0 };
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    request.body.resize(length, 0);
+    stream.read_exact(&mut request.body)?;
+    {
         let mut log = log.lock().unwrap();
-        let nth = log.iter().filter(|seen| seen.path == path).count();
-        let request = Request { path, headers, nth };
+        request.nth = log.iter().filter(|seen| seen.path == request.path).count();
         log.push(request.clone());
-        request
-    };
+    }
     let answer = answer(&request);
     answer.write(stream.get_mut())?;
     if answer.hang {
