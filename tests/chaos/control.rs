@@ -4,12 +4,20 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::fault::{At, Fault, Who};
+use crate::http::Message;
+use crate::lab::Lab;
+use crate::scene::Phase;
+use crate::stranger::{Place, Stranger};
+
+/// The longest that a stranger takes to take a name.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// A write of one apply: what it is about, and which of these, from 1.
 pub(crate) type Step = (String, usize);
@@ -28,12 +36,59 @@ struct State {
 }
 
 /// One for the proxy, the nft that is put before the real one, and the round.
-#[derive(Default)]
-pub(crate) struct Control(Mutex<State>);
+pub(crate) struct Control {
+    state: Mutex<State>,
+    lab: Weak<Lab>,
+    /// Held for reading by each request; a stranger holds it for writing while it takes a name.
+    gate: RwLock<()>,
+    stranger: Mutex<Option<Stranger>>,
+}
 
 impl Control {
+    /// The control of the proxy before `lab`.
+    pub(crate) fn new(lab: Weak<Lab>) -> Self {
+        Self { state: Mutex::default(), lab, gate: RwLock::default(), stranger: Mutex::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no stranger is taking a name; none takes one before the guard is dropped.
+    pub(crate) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no stranger is taking a name any more; `false` after [`SETTLED`].
+    pub(crate) fn is_settled(&self) -> bool {
+        let begun = Instant::now();
+        while matches!(self.gate.try_read(), Err(TryLockError::WouldBlock)) {
+            if begun.elapsed() > SETTLED {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
+    /// The stranger of this round.
+    pub(crate) fn stranger(&self) -> MutexGuard<'_, Option<Stranger>> {
+        self.stranger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a stranger take a name of `phase` while the requests of the provider are held back.
+    pub(crate) fn intrude(&self, phase: Phase, place: Place, roll: u32) {
+        let _held_back = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lab) = self.lab.upgrade() {
+            *self.stranger() = Some(Stranger::take(&lab, phase, place, roll));
+        }
+    }
+
+    /// Notes whether the provider looks at the stranger, or writes without a look.
+    pub(crate) fn watch(&self, request: &Message) {
+        if let Some(stranger) = self.stranger().as_mut() {
+            stranger.watch(request);
+        }
     }
 
     /// Begins to count anew, with a fault or without.
@@ -113,8 +168,13 @@ impl Control {
             let state = self.state();
             (state.client, state.provider.filter(|pid| is_provider(*pid)))
         };
-        if who == Who::Interrupted {
-            client.map(|pid| kill_process_group(pid, Signal::INT));
+        let to_group = match who {
+            Who::Interrupted => Some(Signal::INT),
+            Who::Terminated => Some(Signal::TERM),
+            Who::Provider | Who::Client | Who::Both => None,
+        };
+        if let Some(signal) = to_group {
+            client.map(|pid| kill_process_group(pid, signal));
             return;
         }
         // The client first: it would restart nothing, but tell of the provider's end.

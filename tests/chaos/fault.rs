@@ -6,6 +6,8 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 
+use crate::scene::Phase;
+
 /// Who ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -17,12 +19,19 @@ pub(crate) enum Who {
     Both,
     /// Ctrl-C once: SIGINT to the process group of the client.
     Interrupted,
+    /// SIGTERM to the process group of the client, provider included, as a job runner sends it.
+    Terminated,
 }
 
 impl Who {
     /// Whether the provider's connections end with it.
     pub(crate) fn cuts(self) -> bool {
         matches!(self, Self::Provider | Self::Both)
+    }
+
+    /// Whether the client is asked to end, and saves its state.
+    pub(crate) fn is_asked(self) -> bool {
+        matches!(self, Self::Interrupted | Self::Terminated)
     }
 }
 
@@ -62,12 +71,22 @@ pub(crate) enum Fault {
     End(Who, When),
     /// The state is again what it was before the apply, which nothing interrupted.
     RollBack,
+    /// A stranger takes a name of the phase after the answer of Incus; the number chooses the name.
+    Stranger(Phase, u32),
 }
 
 impl Fault {
     /// Whether it is a kill or a cut, and not only a delay.
     pub(crate) fn interrupts(self) -> bool {
-        !matches!(self, Self::Slow(_) | Self::Busy | Self::CutEvents | Self::RollBack)
+        !matches!(self, Self::Slow(_) | Self::Busy | Self::CutEvents | Self::RollBack | Self::Stranger(..))
+    }
+
+    /// Its kind, as the tally lists it.
+    pub(crate) fn kind(self) -> String {
+        match self {
+            Self::End(who, _) => format!("End({who:?})"),
+            _ => format!("{self:?}").split('(').next().unwrap_or_default().to_owned(),
+        }
     }
 }
 
@@ -96,11 +115,83 @@ impl fmt::Display for At {
     }
 }
 
-const WHO: [Who; 4] = [Who::Provider, Who::Client, Who::Both, Who::Interrupted];
+/// The next run of the client after the one that the fault met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// An apply, once no process of that run is left.
+    Wait,
+    /// An apply at once.
+    Apply,
+    /// A destroy at once; then the configuration is applied from nothing.
+    Destroy,
+}
+
+/// Everything that is drawn for a round.
+#[derive(Debug, Clone)]
+pub(crate) struct Draw {
+    pub(crate) at: At,
+    pub(crate) fault: Fault,
+    pub(crate) next: Next,
+    /// The number of the stranger who takes a name before the next apply.
+    pub(crate) between: Option<u32>,
+    /// The fault of the next apply.
+    pub(crate) again: Option<(At, Fault)>,
+    /// How many applies meet the stranger before it leaves.
+    pub(crate) beside: usize,
+    /// Whether the operator applies a refused replacement again before following the advice.
+    pub(crate) insists: bool,
+}
+
+impl Draw {
+    /// Whether the next run follows a Ctrl-C at once, so that it has to succeed.
+    pub(crate) fn is_at_once(&self) -> bool {
+        matches!(self.fault, Fault::End(Who::Interrupted, _)) && self.next != Next::Wait
+    }
+}
+
+const WHO: [Who; 5] = [Who::Provider, Who::Client, Who::Both, Who::Interrupted, Who::Terminated];
 const WHEN: [When; 3] = [When::Before, When::Sent, When::Answered];
+/// The period of the special rounds among the first ones; a prime, so that they move over the steps.
+const SPECIAL: u64 = 7;
+
+/// The draw of a seed in the first pass over the steps: a kill or a cut at this step.
+pub(crate) fn first(dice: &mut StdRng, seed: u64, step: &str, nth: usize) -> Draw {
+    let fault = interruption(dice, step);
+    let when = *WHEN.choose(dice).unwrap();
+    let mut draw = drawn(dice, At::Write(step.to_owned(), nth), fault);
+    match seed % SPECIAL {
+        1 => draw.fault = Fault::End(Who::Terminated, when),
+        2 => draw.between = Some(dice.random()),
+        4 => (draw.fault, draw.next) = (Fault::End(Who::Interrupted, when), Next::Destroy),
+        5 => (draw.fault, draw.next) = (Fault::End(Who::Interrupted, when), Next::Apply),
+        _ => {}
+    }
+    draw
+}
+
+/// The draw of a later seed: any fault, at this step or elsewhere.
+pub(crate) fn later(dice: &mut StdRng, phase: Phase, step: &str, nth: usize) -> Draw {
+    let (at, fault) = any(dice, phase, step, nth);
+    let mut draw = drawn(dice, at, fault);
+    let is_stranger = matches!(fault, Fault::Stranger(..));
+    if matches!(fault, Fault::End(Who::Interrupted, _)) && dice.random_bool(0.4) {
+        draw.next = Next::Destroy;
+    } else if !is_stranger && dice.random_bool(0.15) {
+        draw.between = Some(dice.random());
+    }
+    let again = dice.random_bool(0.25).then(|| any(dice, phase, step, nth));
+    draw.again = again.filter(|(_, fault)| !matches!(fault, Fault::RollBack | Fault::Stranger(..)));
+    draw
+}
+
+fn drawn(dice: &mut StdRng, at: At, fault: Fault) -> Draw {
+    let next = if dice.random_bool(0.5) { Next::Wait } else { Next::Apply };
+    let (beside, insists) = (dice.random_range(1..=2), dice.random_bool(0.3));
+    Draw { at, fault, next, between: None, again: None, beside, insists }
+}
 
 /// A kill or a cut at `step`.
-pub(crate) fn interruption(dice: &mut StdRng, step: &str) -> Fault {
+fn interruption(dice: &mut StdRng, step: &str) -> Fault {
     let when = *WHEN.choose(dice).unwrap();
     let who = *WHO.choose(dice).unwrap();
     if is_nft(step) {
@@ -117,10 +208,9 @@ pub(crate) fn interruption(dice: &mut StdRng, step: &str) -> Fault {
     }
 }
 
-/// Anything anywhere, `step` being the write that was drawn.
-pub(crate) fn any(dice: &mut StdRng, step: &str, nth: usize) -> (At, Fault) {
+fn any(dice: &mut StdRng, phase: Phase, step: &str, nth: usize) -> (At, Fault) {
     let write = || At::Write(step.to_owned(), nth);
-    match dice.random_range(0..11) {
+    match dice.random_range(0..14) {
         0 if !is_nft(step) => (write(), Fault::Slow(dice.random_range(1000..4000))),
         1 if step.contains("/1.0/instances/") => (write(), Fault::Busy),
         2 if !is_nft(step) => (write(), Fault::CutEvents),
@@ -130,6 +220,7 @@ pub(crate) fn any(dice: &mut StdRng, step: &str, nth: usize) -> (At, Fault) {
         }
         4 | 5 => (At::Time(dice.random_range(300..4000)), Fault::End(*WHO.choose(dice).unwrap(), When::Sent)),
         6 => (At::End, Fault::RollBack),
+        7..10 => (write(), Fault::Stranger(phase, dice.random())),
         _ => (write(), interruption(dice, step)),
     }
 }

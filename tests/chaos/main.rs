@@ -23,6 +23,7 @@ mod proxy;
 mod round;
 mod scene;
 mod step;
+mod stranger;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cli::Client;
-use fault::At;
+use fault::{At, Draw};
 use lab::{Kind, Lab};
 use round::{Cleans, Round, Stage};
 use scene::PHASES;
@@ -62,13 +63,15 @@ fn main() -> ExitCode {
     println!("chaos runs on Incus {} with {}", lab.server_version(), client.version);
     let mut stage = Stage::new(Arc::clone(&lab), Arc::clone(&client));
     let mut cleans = Cleans::new();
+    let mut failed = 0;
     for phase in PHASES {
         match stage.clean(phase) {
             Ok(clean) => drop(cleans.insert(phase, clean)),
-            Err(reason) => {
-                println!("without any interruption, {phase:?}: {reason}");
-                let _ = lab.end();
-                return ExitCode::FAILURE;
+            Err(failure) => {
+                println!("without any interruption, {phase:?}: FAILED; its steps are left out");
+                tell(&format!("{phase:?}"), &failure);
+                failed += 1;
+                (lab, stage) = renewed(&lab, &client, &format!("{phase:?}"));
             }
         }
     }
@@ -77,81 +80,105 @@ fn main() -> ExitCode {
     println!("{total} steps; {rounds} rounds from seed {first} on");
 
     let mut tally = Tally::new(&cleans);
-    let mut failed = 0;
+    let failed_clean = failed;
     for seed in first..first + rounds {
         let begun = Instant::now();
         let round = stage.round(&cleans, seed);
         let how = if round.failure.is_some() { "FAILED" } else { "ok" };
         println!(
-            "seed {seed}: {:?}, {:?} at {}{}: {how} after {} more applies, {:.0} s",
-            round.phase,
-            round.fault,
-            round.at,
-            round.but(),
+            "seed {seed}: {round}: {how} after {} more applies, {:.0} s",
             round.applies,
             begun.elapsed().as_secs_f32()
         );
         tally.count(&round);
         if let Some(failure) = &round.failure {
             failed += 1;
-            tell(seed, failure);
-            // What it left would fail the next one, too.
-            let ended = lab.end();
-            if let Err(reason) = ended {
-                println!("left behind: {reason}");
-            }
-            lab = Arc::new(Lab::another(&format!("chaos-{seed}"), &[]));
-            stage = Stage::new(Arc::clone(&lab), Arc::clone(&client));
+            tell(&seed.to_string(), failure);
+            println!("again: make chaos SEED={seed} ROUNDS=1");
+            (lab, stage) = renewed(&lab, &client, &seed.to_string());
         }
     }
-    let missed = tally.print();
+    let missed = tally.print(rounds >= 2 * total as u64);
     let ended = lab.end();
     if let Err(reason) = &ended {
         println!("left behind: {reason}");
     }
     let complete = missed == 0 || rounds < total as u64;
-    println!("test result: chaos. {} passed; {failed} failed;", rounds - failed);
+    println!("test result: chaos. {} passed; {failed} failed;", rounds - (failed - failed_clean));
     if !complete {
-        println!("{missed} steps were never hit");
+        println!("{missed} steps or kinds of fault were never hit");
     }
     if failed == 0 && complete && ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The end of what a round that failed printed; the whole goes to a file.
-fn tell(seed: u64, failure: &str) {
+/// Another Incus after a failure: what that left would fail the next round, too.
+fn renewed(lab: &Lab, client: &Arc<Client>, word: &str) -> (Arc<Lab>, Stage) {
+    if let Err(reason) = lab.end() {
+        println!("left behind: {reason}");
+    }
+    let lab = Arc::new(Lab::another(&format!("chaos-{word}"), &[]));
+    let stage = Stage::new(Arc::clone(&lab), Arc::clone(client));
+    (lab, stage)
+}
+
+/// The end of what a failed round printed; the whole goes to a file.
+fn tell(word: &str, failure: &str) {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let file = dir.join(format!("chaos-{seed}.log"));
+    let file = dir.join(format!("chaos-{word}.log"));
     match fs::create_dir_all(dir).and_then(|()| fs::write(&file, failure)) {
-        Ok(()) => println!("the whole output is in {}; again: make chaos SEED={seed} ROUNDS=1", file.display()),
+        Ok(()) => println!("the whole output is in {}", file.display()),
         Err(error) => println!("{}: {error}", file.display()),
     }
     let lines: Vec<_> = failure.lines().collect();
     println!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
 }
 
-/// How often each step was hit by a kill or a cut.
-struct Tally(BTreeMap<(scene::Phase, String), usize>);
+/// Kinds of fault that a long run has to draw.
+const KINDS: [&str; 5] = [
+    "End(Terminated)",
+    "Ctrl-C, then Apply at once",
+    "Ctrl-C, then Destroy at once",
+    "stranger at a step",
+    "stranger between two applies",
+];
+
+/// How often each step was hit by a kill or a cut, and how often each kind of fault happened.
+struct Tally {
+    steps: BTreeMap<(scene::Phase, String), usize>,
+    kinds: BTreeMap<String, usize>,
+}
 
 impl Tally {
     fn new(cleans: &Cleans) -> Self {
         let steps = cleans.iter().flat_map(|(phase, clean)| {
             clean.steps.iter().map(|(step, nth)| ((*phase, At::Write(step.clone(), *nth).to_string()), 0))
         });
-        Self(steps.collect())
+        Self { steps: steps.collect(), kinds: BTreeMap::new() }
     }
 
     fn count(&mut self, round: &Round) {
-        if round.fired && round.fault.interrupts() && matches!(round.at, At::Write(..)) {
-            *self.0.entry((round.phase, round.at.to_string())).or_default() += 1;
+        let Draw { at, fault, .. } = &round.draw;
+        if round.fired && fault.interrupts() && matches!(at, At::Write(..)) {
+            *self.steps.entry((round.phase, at.to_string())).or_default() += 1;
+        }
+        for kind in &round.kinds {
+            *self.kinds.entry(kind.clone()).or_default() += 1;
         }
     }
 
-    /// Prints the table; how many steps were never hit.
-    fn print(&self) -> usize {
+    /// Prints both tables; how many steps were never hit, and of a long run how many of [`KINDS`].
+    fn print(&self, is_long: bool) -> usize {
         println!("\nhits  step");
-        for ((phase, step), hits) in &self.0 {
+        for ((phase, step), hits) in &self.steps {
             println!("{hits:>4}  {phase:?}: {step}");
         }
-        self.0.values().filter(|hits| **hits == 0).count()
+        println!("\nhits  kind of fault");
+        for (kind, hits) in &self.kinds {
+            println!("{hits:>4}  {kind}");
+        }
+        let is_missing = |kind: &&str| !self.kinds.keys().any(|hit| hit.starts_with(*kind));
+        let missing = KINDS.iter().copied().filter(is_missing).filter(|_| is_long);
+        let missing = missing.inspect(|kind| println!("   0  {kind}")).count();
+        self.steps.values().filter(|hits| **hits == 0).count() + missing
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::control::Control;
 use crate::fault::{Fault, When};
+use crate::stranger::Place;
 
 /// Reads, and checks that change nothing, pass unseen.
 const SCRIPT: &str = r#"#!/bin/sh
@@ -65,6 +66,7 @@ fn answer(dir: &Path, control: &Control) {
         };
         let mut told = "go";
         match fault {
+            Some(Fault::Stranger(phase, roll)) if stands == When::Answered => control.intrude(phase, Place::Step, roll),
             // What was handed to nft goes on.
             Some(Fault::End(ends, When::Sent)) if stands == When::Before => control.end(ends),
             Some(Fault::End(ends, when)) if when == stands => {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::cli::Workspace;
+use crate::incus::Incus;
+use crate::lab::Lab;
 use crate::scene::DOMAIN;
 use crate::step;
 
@@ -14,17 +15,22 @@ use crate::step;
 pub(crate) type Picture = BTreeMap<String, Value>;
 
 /// Taken by the `incus` and `nft` commands.
-pub(crate) fn take(run: &Workspace) -> Picture {
-    let incus = run.incus();
+pub(crate) fn take(lab: &Lab) -> Picture {
+    let incus = Incus::new(lab);
     let mut picture = Picture::new();
-    for url in run.leftovers() {
+    for url in objects(lab) {
         let seen = match url.split_once("/1.0/") {
-            Some(_) => of_object(run, &url, &incus.query(&in_project(&url))),
-            None => table(run),
+            Some(_) => of_object(lab, &url, &incus.query(&in_project(&url))),
+            None => table(lab),
         };
         picture.insert(step::lasting(&url), seen);
     }
     picture
+}
+
+/// Every object and table that the scene left.
+fn objects(lab: &Lab) -> impl Iterator<Item = String> {
+    lab.leftovers().into_iter().filter(|left| !left.starts_with("process "))
 }
 
 fn in_project(url: &str) -> String {
@@ -49,36 +55,45 @@ pub(crate) fn differences(wanted: &Picture, found: &Picture) -> Vec<String> {
 }
 
 /// The file in which a volume of a pool holds its text; of the pool's kind `dir`, which mounts nothing.
-pub(crate) fn of_volume(run: &Workspace, pool: &str, directory: &str) -> PathBuf {
-    run.lab().join(format!("incus/storage-pools/{pool}/custom/{directory}/text"))
+pub(crate) fn of_volume(lab: &Lab, pool: &str, directory: &str) -> PathBuf {
+    lab.dir().join(format!("incus/storage-pools/{pool}/custom/{directory}/text"))
 }
 
 /// The file in which what stands at `url` holds its text, if it holds any.
-fn text(run: &Workspace, url: &str, object: &Value) -> Option<PathBuf> {
+pub(crate) fn text(lab: &Lab, url: &str, object: &Value) -> Option<PathBuf> {
     let path = url.split('?').next()?;
     let parts: Vec<_> = path.trim_start_matches("/1.0/").split('/').collect();
     match parts[..] {
         ["storage-pools", pool, "volumes", "custom", name] if object["content_type"] == "filesystem" => {
-            Some(of_volume(run, pool, &format!("{DOMAIN}_{name}")))
+            Some(of_volume(lab, pool, &format!("{DOMAIN}_{name}")))
         }
         ["instances", name] => {
             let pool = object["expanded_devices"]["root"]["pool"].as_str()?;
-            Some(run.lab().join(format!("incus/storage-pools/{pool}/containers/{DOMAIN}_{name}/rootfs/text")))
+            Some(lab.dir().join(format!("incus/storage-pools/{pool}/containers/{DOMAIN}_{name}/rootfs/text")))
         }
         _ => None,
     }
 }
 
 /// The files of all that holds a text.
-pub(crate) fn texts(run: &Workspace) -> Vec<PathBuf> {
-    let incus = run.incus();
-    let urls = run.leftovers().into_iter().filter(|url| url.starts_with("/1.0/"));
-    urls.filter_map(|url| text(run, &url, &incus.query(&in_project(&url)))).collect()
+pub(crate) fn texts(lab: &Lab) -> Vec<PathBuf> {
+    let incus = Incus::new(lab);
+    let urls = objects(lab).filter(|url| url.starts_with("/1.0/"));
+    urls.filter_map(|url| text(lab, &url, &incus.query(&in_project(&url)))).collect()
 }
 
-fn of_object(run: &Workspace, url: &str, object: &Value) -> Value {
+/// Drops the text of every object whose path satisfies `is_lost`.
+pub(crate) fn forget_texts(picture: &mut Picture, is_lost: impl Fn(&str) -> bool) {
+    for (url, value) in picture {
+        if let Some(object) = value.as_object_mut().filter(|_| is_lost(url)) {
+            object.remove("text");
+        }
+    }
+}
+
+fn of_object(lab: &Lab, url: &str, object: &Value) -> Value {
     let mut kept = Map::new();
-    if let Some(file) = text(run, url, object) {
+    if let Some(file) = text(lab, url, object) {
         kept.insert("text".to_owned(), fs::read_to_string(file).ok().into());
     }
     for name in ["name", "description", "status", "type", "content_type", "ephemeral", "profiles", "devices"] {
@@ -87,7 +102,7 @@ fn of_object(run: &Workspace, url: &str, object: &Value) -> Value {
         }
     }
     let config = object["config"].as_object().into_iter().flatten();
-    let of_a_round = ["incarnation", "fingerprint", ".made", ".owner"];
+    let of_a_round = ["incarnation", "fingerprint", ".made", ".owner", "uuid"];
     let lasting =
         config.filter(|(key, _)| !key.starts_with("volatile.") && !of_a_round.iter().any(|end| key.ends_with(end)));
     kept.insert("config".to_owned(), lasting.map(|(key, value)| (key.clone(), value.clone())).collect());
@@ -95,12 +110,12 @@ fn of_object(run: &Workspace, url: &str, object: &Value) -> Value {
 }
 
 /// The lines of the table without its mark, sorted: nft lists sets in the order in which they were made.
-fn table(run: &Workspace) -> Value {
-    let output = run.inside("nft").args(["list", "table", "inet", "anklume"]).output().unwrap();
+fn table(lab: &Lab) -> Value {
+    let output = lab.command("nft").args(["list", "table", "inet", "anklume"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let is_digit = |letter: char| letter.is_ascii_hexdigit();
     let words = text.split_inclusive(|letter| !is_digit(letter));
-    let text: String = words.filter(|word| word.trim_end_matches(|letter| !is_digit(letter)).len() < 64).collect();
+    let text: String = words.filter(|word| word.trim_end_matches(|letter| !is_digit(letter)).len() < 24).collect();
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
     lines.into()

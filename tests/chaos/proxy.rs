@@ -4,7 +4,7 @@ use std::io::{BufReader, Result, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, RwLockReadGuard, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::fault::{Fault, When};
 use crate::http::{Message, Side};
 use crate::lab::Lab;
 use crate::step;
+use crate::stranger::Place;
 
 /// Listens at `socket`, before the daemon of `lab`, for as long as the process runs.
 pub(crate) fn open(socket: &Path, lab: &Arc<Lab>, control: Arc<Control>) -> Result<()> {
@@ -40,26 +41,55 @@ fn serve(client: UnixStream, incus: &Path, control: &Control, lab: &Weak<Lab>) -
         return Ok(());
     }
     control.provider(rustix::net::sockopt::socket_peercred(&client)?.pid);
-    let server = UnixStream::connect(incus)?;
     let mut requests = BufReader::new(client.try_clone()?);
-    let mut answers = BufReader::new(server.try_clone()?);
+    let mut upstream = Upstream { incus, open: None };
     while let Some(request) = Message::read(&mut requests, Side::Request)? {
+        let gate = (!lasts(&request)).then(|| control.enter());
+        control.watch(&request);
         let fault = control.meet(step::of(&request).as_deref());
         if control.is_away() {
             break;
         }
-        let pair = Pair { client: &client, server: &server, control, lab };
-        if pair.pass(&request, &mut answers, fault)? == Then::Close {
+        let pair = Pair { client: &client, control, lab };
+        if pair.pass(&request, &mut upstream, fault, gate)? == Then::Close {
             break;
         }
     }
-    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+    let _ = client.shutdown(Shutdown::Both);
+    if let Some((server, _)) = upstream.open {
+        let _ = server.shutdown(Shutdown::Both);
+    }
     Ok(())
+}
+
+/// The connection to Incus, which is opened for the first request that is passed on: Incus accepts no other connection
+/// while it waits for the first byte of one (6.0.4).
+struct Upstream<'a> {
+    incus: &'a Path,
+    open: Option<(UnixStream, BufReader<UnixStream>)>,
+}
+
+impl Upstream<'_> {
+    fn open(&mut self) -> Result<&mut (UnixStream, BufReader<UnixStream>)> {
+        match &mut self.open {
+            Some(open) => Ok(open),
+            none => {
+                let server = UnixStream::connect(self.incus)?;
+                let answers = BufReader::new(server.try_clone()?);
+                Ok(none.insert((server, answers)))
+            }
+        }
+    }
+}
+
+/// Whether a request is answered only when something happens: it is not held back by the gate.
+fn lasts(request: &Message) -> bool {
+    let path = request.word(1).split('?').next().unwrap_or_default();
+    ["/wait", "/events", "/websocket"].iter().any(|end| path.ends_with(end))
 }
 
 struct Pair<'a> {
     client: &'a UnixStream,
-    server: &'a UnixStream,
     control: &'a Control,
     lab: &'a Weak<Lab>,
 }
@@ -74,12 +104,18 @@ impl Pair<'_> {
         is_now
     }
 
-    fn pass(&self, request: &Message, answers: &mut BufReader<UnixStream>, fault: Option<Fault>) -> Result<Then> {
-        let (mut client, mut server) = (self.client, self.server);
+    fn pass(
+        &self,
+        request: &Message,
+        upstream: &mut Upstream<'_>,
+        fault: Option<Fault>,
+        gate: Option<RwLockReadGuard<'_, ()>>,
+    ) -> Result<Then> {
+        let mut client = self.client;
         match fault {
             Some(Fault::CutBefore) => return Ok(Then::Close),
             Some(Fault::CutRequest) => {
-                server.write_all(request.half())?;
+                upstream.open()?.0.write_all(request.half())?;
                 return Ok(Then::Close);
             }
             Some(Fault::Busy) => {
@@ -100,6 +136,7 @@ impl Pair<'_> {
         if self.killed(fault, When::Before) {
             return Ok(Then::Close);
         }
+        let (server, answers) = upstream.open()?;
         server.write_all(&request.bytes)?;
         if self.killed(fault, When::Sent) {
             return Ok(Then::Close);
@@ -118,6 +155,10 @@ impl Pair<'_> {
                 return Ok(Then::Close);
             }
             Some(Fault::Slow(ms)) => thread::sleep(Duration::from_millis(ms)),
+            Some(Fault::Stranger(phase, roll)) => {
+                drop(gate);
+                self.control.intrude(phase, Place::Step, roll);
+            }
             Some(Fault::End(who, When::Answered)) => {
                 self.control.end(who);
                 if who.cuts() {
@@ -130,7 +171,7 @@ impl Pair<'_> {
         client.write_all(&answer.bytes)?;
         if answer.switches() {
             self.control.keep(self.client.try_clone()?);
-            let (mut from, mut to) = (self.client.try_clone()?, self.server.try_clone()?);
+            let (mut from, mut to) = (self.client.try_clone()?, server.try_clone()?);
             thread::spawn(move || {
                 let _ = std::io::copy(&mut from, &mut to);
                 to.shutdown(Shutdown::Both)
