@@ -72,10 +72,6 @@ resource "anklume_profile" "small" {
   name   = "small"
   domain = anklume_domain.pro.name
   config = { "limits.cpu" = "1", "limits.memory" = "128MiB" }
-
-  lifecycle {
-    create_before_destroy = true
-  }
 }
 
 resource "anklume_instance" "pro" {

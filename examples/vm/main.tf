@@ -64,10 +64,6 @@ resource "anklume_profile" "vm" {
   name   = "vm-resources"
   domain = anklume_domain.secure.name
   config = { "limits.cpu" = var.cpu, "limits.memory" = var.memory }
-
-  lifecycle {
-    create_before_destroy = true
-  }
 }
 
 resource "anklume_instance" "sandbox" {

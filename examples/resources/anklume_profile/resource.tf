@@ -15,9 +15,4 @@ resource "anklume_profile" "small" {
   cloud_init = {
     user_data = "#cloud-config\npackage_update: true\n"
   }
-
-  # A profile that is dropped from an instance goes after the instance has changed.
-  lifecycle {
-    create_before_destroy = true
-  }
 }
