@@ -117,6 +117,7 @@ impl Walk {
                 Some(now) => seen.priors[at] = now,
                 None => {
                     let gone = seen.priors.remove(at);
+                    seen.plans.retain(|planned| !matches!(planned, Planned::Destroy(prior) if *prior == gone));
                     seen.gone.push(gone);
                 }
             }
