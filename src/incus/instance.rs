@@ -97,7 +97,7 @@ impl Instance {
         self.expanded_config.get(PROTECTION).is_some_and(|value| is_true(value))
     }
 
-    /// What Incus tells it from its copies by; kept by a rename, a move and a restored snapshot or backup (6.0.4).
+    /// The uuid by which Incus tells it from its copies; kept by a rename, a move and a restored snapshot or backup (6.0.4).
     pub fn uuid(&self) -> Option<&str> {
         self.config.get("volatile.uuid").map(String::as_str)
     }

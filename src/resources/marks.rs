@@ -19,11 +19,11 @@ pub const INCARNATION: &str = "user.anklume.incarnation";
 pub const OWNER: &str = "user.anklume.owner";
 /// Key of what `volatile.uuid` of an instance was when it was written: a copy has these keys, and another uuid.
 const UUID: &str = "user.anklume.uuid";
-/// What Incus tells instances apart by. A project with limits takes none from a request (6.0.4).
+/// Key by which Incus tells instances apart. A project with limits takes none from a request (6.0.4).
 const VOLATILE_UUID: &str = "volatile.uuid";
 /// Key of the uuid that an instance had before its root disk moved by a copy with another one.
 const MOVED_UUID: &str = "user.anklume.moved_uuid";
-/// What Incus applies at the first start of an instance: `copy` on a copy (6.0 to 7.3).
+/// Key of the templates that Incus applies at the first start of an instance: `copy` on a copy (6.0 to 7.3).
 const TEMPLATE: &str = "volatile.apply_template";
 const PREFIX: &str = "user.anklume.";
 /// Private state of before 0.1.0: the incarnation that was written, empty where an object without one was imported.
@@ -130,7 +130,7 @@ pub fn owners(session: &Session, private: &Private) -> Vec<String> {
     vec![of_owner(session.owner()), before]
 }
 
-/// What is kept beside the state of an object that this session writes.
+/// The private state of an object that this session writes.
 #[must_use]
 pub fn private(session: &Session) -> Private {
     let mut private = Private::default();
@@ -227,7 +227,7 @@ pub fn is_owned(config: &BTreeMap<String, String>, owners: &[String]) -> bool {
     !is_copy(config) && config.get(OWNER).is_some_and(|owner| owners.contains(owner))
 }
 
-/// Whose the object with this configuration is.
+/// Tells who created the object with this configuration.
 #[must_use]
 pub fn recognise(session: &Session, config: &BTreeMap<String, String>, fingerprint: &str) -> Found {
     let was_copied = config.get(TEMPLATE).is_some_and(|template| template == "copy");

@@ -170,7 +170,7 @@ pub(super) struct Maker<'a> {
     pub(super) client: &'a Client,
     pub(super) domain: &'a Domain,
     pub(super) marks: &'a Marks,
-    /// What was there when it was decided to write it.
+    /// The pieces as they were when it was decided to write them.
     pub(super) before: &'a Pieces,
     pub(super) wait: &'a Wait,
 }

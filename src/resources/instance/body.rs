@@ -291,7 +291,7 @@ impl Model {
             ("restart_on_update", (!restart_on_update).then(|| "false".to_owned())),
         ];
         stored.into_iter().for_each(|(name, value)| keys::put(config, &marks::stored(name), value));
-        // What a deleted volume or profile left: devices and profiles are written as configured.
+        // The notes of deleted volumes and profiles go: devices and profiles are written as configured.
         config.retain(|key, _| !notes::is_note(key));
     }
 

@@ -245,7 +245,7 @@ pub(super) async fn update(session: &Session, call: &Call, input: Update) -> Res
         marks.write(config);
         marks::write_uuid(config);
         marks::forget_moved(config, uid.witness());
-        // Where the plan has kept an owner, an apply from another directory does not change it.
+        // An apply from another directory does not change an owner that the plan has kept.
         if input.planned.get("owner").is_unknown() || !config.contains_key(marks::OWNER) {
             target::write_all(config, &[(marks::OWNER, &owner)]);
         }

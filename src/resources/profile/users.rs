@@ -105,8 +105,7 @@ impl Used<'_> {
                 }
                 let profiles = notes::profiles(found, |name| name == self.name);
                 let Some(_) = found.config.remove(&self.note()) else { return false };
-                found.profiles =
-                    profiles.into_iter().filter(|one| one == self.name || found.profiles.contains(one)).collect();
+                found.profiles = profiles;
                 true
             };
             match self.client.modify(instance::get(self.project, &name), attach, wait).await {
