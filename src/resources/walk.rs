@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::uid::{self, Uid};
-use crate::plugin::{Action, Diagnostic, Path, Plan, Value};
+use crate::plugin::{Action, Diagnostic, Failure, Path, Plan, Stored, Value};
 
 /// Of which there is one on a host.
 const ISOLATION: &str = "anklume_nft_isolation";
@@ -108,8 +108,15 @@ impl Walk {
         })
     }
 
+    /// A read of an object of the state has ended.
+    pub fn has_read(&self, kind: &'static str, before: &Value, read: &Result<Option<Stored>, Failure>) {
+        if let Ok(read) = read {
+            self.read(kind, before, read.as_ref().map_or(&Value::Null, |stored| &stored.state));
+        }
+    }
+
     /// A read has found an object of the state as `now`; gone where that is null.
-    pub fn read(&self, kind: &'static str, before: &Value, now: &Value) {
+    fn read(&self, kind: &'static str, before: &Value, now: &Value) {
         let Some(prior) = Prior::of(kind, before) else { return };
         self.with(|seen| {
             let at = seen.priors.iter().position(|known| *known == prior)?;

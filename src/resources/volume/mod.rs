@@ -62,9 +62,7 @@ impl Resource<Session> for Volume {
     async fn read(&self, session: &Session, call: &Call, current: Stored) -> Result<Option<Stored>, Failure> {
         let before = current.state.clone();
         let read = read::read(session, call, current).await;
-        if let Ok(read) = &read {
-            session.walk.read(KIND, &before, read.as_ref().map_or(&Value::Null, |stored| &stored.state));
-        }
+        session.walk.has_read(KIND, &before, &read);
         read
     }
 
